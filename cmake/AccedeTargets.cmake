@@ -1,0 +1,117 @@
+# The three ways code is compiled here:
+#   accede_add_library      a library; FREESTANDING ones are compiled twice, hosted (for tests and
+#                           the command) and freestanding (for kernels, firmware, the emulator)
+#   accede_add_efi_program  a UEFI application made of freestanding code
+#   accede_add_flat_image   a position independent flat binary (the resident emulator)
+
+set(ACCEDE_WARNINGS -Wall -Wextra -Wconversion -Wshadow -Werror)
+
+# What a kernel may use: no runtime, no vector registers, no red zone. -mpopcnt keeps g++ from
+# calling __popcountdi2. -fno-builtin is not given: memcpy and friends are what the embedder has.
+set(ACCEDE_FREESTANDING_FLAGS
+  -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector
+  -fno-asynchronous-unwind-tables -fvisibility=hidden -fpie
+  -mno-red-zone -mno-sse -mno-mmx -msoft-float -mpopcnt -fcf-protection=none)
+
+if(ACCEDE_SANITIZE)
+  set(ACCEDE_SANITIZE_FLAGS -fsanitize=${ACCEDE_SANITIZE} -fno-sanitize-recover=all
+      -fno-omit-frame-pointer)
+endif()
+
+function(accede_common target)
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
+  target_compile_options(${target} PRIVATE ${ACCEDE_WARNINGS})
+endfunction()
+
+# Hosted compilation: warnings and the preset's sanitizers.
+function(accede_hosted target)
+  accede_common(${target})
+  target_compile_options(${target} PRIVATE ${ACCEDE_SANITIZE_FLAGS})
+  target_link_options(${target} PRIVATE ${ACCEDE_SANITIZE_FLAGS})
+endfunction()
+
+# accede_add_library(NAME [FREESTANDING] [SOURCES ...] [DEPENDS name ...])
+# Without sources: a header-only library.
+function(accede_add_library name)
+  cmake_parse_arguments(ARG "FREESTANDING" "" "SOURCES;DEPENDS" ${ARGN})
+  if(NOT ARG_SOURCES)
+    add_library(accede_${name} INTERFACE)
+    target_include_directories(accede_${name} INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
+    list(TRANSFORM ARG_DEPENDS PREPEND accede_)
+    target_link_libraries(accede_${name} INTERFACE ${ARG_DEPENDS})
+    add_library(accede::${name} ALIAS accede_${name})
+    add_library(accede_${name}_freestanding ALIAS accede_${name})
+    return()
+  endif()
+  if(ACCEDE_HOSTED)
+    add_library(accede_${name} STATIC ${ARG_SOURCES})
+    accede_hosted(accede_${name})
+    set(hosted_depends ${ARG_DEPENDS})
+    list(TRANSFORM hosted_depends PREPEND accede_)
+    target_link_libraries(accede_${name} PUBLIC ${hosted_depends})
+    add_library(accede::${name} ALIAS accede_${name})
+  endif()
+  if(ARG_FREESTANDING)
+    add_library(accede_${name}_freestanding STATIC ${ARG_SOURCES})
+    accede_common(accede_${name}_freestanding)
+    target_compile_options(accede_${name}_freestanding PRIVATE ${ACCEDE_FREESTANDING_FLAGS})
+    set(free_depends ${ARG_DEPENDS})
+    list(TRANSFORM free_depends PREPEND accede_)
+    list(TRANSFORM free_depends APPEND _freestanding)
+    target_link_libraries(accede_${name}_freestanding PUBLIC ${free_depends})
+  endif()
+endfunction()
+
+# accede_add_flat_image(NAME SCRIPT linker-script SOURCES ... DEPENDS name ...)
+# Output: ${CMAKE_BINARY_DIR}/NAME.bin
+function(accede_add_flat_image name)
+  cmake_parse_arguments(ARG "" "SCRIPT" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  accede_common(${name})
+  set_target_properties(${name} PROPERTIES LINK_DEPENDS ${ARG_SCRIPT})
+  target_compile_options(${name} PRIVATE ${ACCEDE_FREESTANDING_FLAGS})
+  list(TRANSFORM ARG_DEPENDS PREPEND accede_)
+  list(TRANSFORM ARG_DEPENDS APPEND _freestanding)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
+  target_link_options(${name} PRIVATE -nostdlib -static-pie -Wl,--no-dynamic-linker
+    -Wl,-T,${ARG_SCRIPT} -Wl,-z,norelro -Wl,-z,text -Wl,--build-id=none -Wl,--no-warn-rwx-segments
+    -Wl,--orphan-handling=error)
+  add_custom_command(TARGET ${name} POST_BUILD
+    COMMAND ${CMAKE_OBJCOPY} -O binary $<TARGET_FILE:${name}> ${CMAKE_BINARY_DIR}/${name}.bin
+    BYPRODUCTS ${CMAKE_BINARY_DIR}/${name}.bin
+    VERBATIM)
+endfunction()
+
+# accede_add_efi_program(NAME OUTPUT file SOURCES ... DEPENDS name ...)
+# Output: ${ACCEDE_ARTIFACT_DIR}/OUTPUT. gnu-efi gives only the start-up code (crt0 and its
+# self-relocation) and the linker script.
+function(accede_add_efi_program name)
+  cmake_parse_arguments(ARG "" "OUTPUT" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  accede_common(${name})
+  target_compile_options(${name} PRIVATE ${ACCEDE_FREESTANDING_FLAGS} -fpic -fshort-wchar)
+  list(TRANSFORM ARG_DEPENDS PREPEND accede_)
+  list(TRANSFORM ARG_DEPENDS APPEND _freestanding)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
+  target_link_options(${name} PRIVATE -nostdlib -shared -Wl,-Bsymbolic -Wl,-z,defs
+    -Wl,-z,norelro -Wl,--build-id=none -Wl,--no-warn-rwx-segments
+    -Wl,-T,${ACCEDE_EFI_LDS} ${ACCEDE_EFI_CRT0})
+  target_link_libraries(${name} PRIVATE ${ACCEDE_GNUEFI})
+  get_filename_component(directory ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT} DIRECTORY)
+  add_custom_command(TARGET ${name} POST_BUILD
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${directory}
+    COMMAND ${CMAKE_OBJCOPY} -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela
+      -j .rel.* -j .rela.* -j .reloc -j .rodata --target efi-app-x86_64
+      $<TARGET_FILE:${name}> ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT}
+    BYPRODUCTS ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT}
+    VERBATIM)
+endfunction()
+
+if(ACCEDE_EFI)
+  find_file(ACCEDE_EFI_CRT0 crt0-efi-x86_64.o PATHS /usr/lib /usr/lib64/gnuefi
+    PATH_SUFFIXES x86_64-linux-gnu x86_64-linux-gnu/gnuefi NO_CMAKE_FIND_ROOT_PATH REQUIRED)
+  find_library(ACCEDE_GNUEFI libgnuefi.a PATHS /usr/lib /usr/lib64/gnuefi
+    PATH_SUFFIXES x86_64-linux-gnu x86_64-linux-gnu/gnuefi NO_CMAKE_FIND_ROOT_PATH REQUIRED)
+  find_file(ACCEDE_EFI_LDS elf_x86_64_efi.lds PATHS /usr/lib /usr/lib64/gnuefi
+    PATH_SUFFIXES x86_64-linux-gnu x86_64-linux-gnu/gnuefi NO_CMAKE_FIND_ROOT_PATH REQUIRED)
+endif()
