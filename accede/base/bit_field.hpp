@@ -14,9 +14,9 @@ struct BitField {
 
   static constexpr unsigned kWidth = High - Low + 1;
   /// The field's mask before shifting, e.g. 0x7 for a three bit field.
-  static constexpr Word kMax =
-      kWidth == sizeof(Word) * 8 ? static_cast<Word>(~Word{0})
-                                 : static_cast<Word>((Word{1} << kWidth) - 1);
+  static constexpr Word kMax = kWidth == sizeof(Word) * 8
+                                   ? static_cast<Word>(~Word{0})
+                                   : static_cast<Word>((Word{1} << kWidth) - 1);
   static constexpr Word kMask = static_cast<Word>(kMax << Low);
 
   [[nodiscard]] static constexpr Word get(Word word) {

@@ -21,7 +21,12 @@ class FunctionRef<R(Args...)> {
   constexpr FunctionRef(F&& callable)  // NOLINT(google-explicit-constructor): a parameter type
       : object_{const_cast<void*>(static_cast<const void*>(__builtin_addressof(callable)))},
         call_{[](void* object, Args... args) -> R {
-          return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
+          auto& target = *static_cast<std::remove_reference_t<F>*>(object);
+          if constexpr (std::is_void_v<R>) {
+            static_cast<void>(target(std::forward<Args>(args)...));
+          } else {
+            return target(std::forward<Args>(args)...);
+          }
         }} {}
 
   constexpr R operator()(Args... args) const { return call_(object_, std::forward<Args>(args)...); }

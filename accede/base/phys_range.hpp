@@ -4,6 +4,8 @@
 #include "accede/base/units.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <optional>
 
 namespace accede {
@@ -30,7 +32,7 @@ class PhysRange {
     return PhysRange{begin, begin + size};
   }
 
-  /// The page of `size` that contains `address`.
+  /// The page of `size` that contains `address`. Precondition: it does not end at 2^64.
   [[nodiscard]] static constexpr PhysRange page(PhysAddr address, PageSize size) {
     const PhysAddr begin = address.align_down(bytes(size));
     return PhysRange{begin, begin + bytes(size)};
@@ -44,12 +46,15 @@ class PhysRange {
   [[nodiscard]] constexpr bool contains(PhysAddr address) const {
     return begin_ <= address && address < end_;
   }
+  /// True when `other` lies wholly inside. An empty range lies inside where its begin is in
+  /// [begin, end].
   [[nodiscard]] constexpr bool contains(PhysRange other) const {
     return begin_ <= other.begin_ && other.end_ <= end_;
   }
-  /// True when at least one address lies in both. Adjacent ranges do not overlap.
+  /// True when at least one address lies in both. Adjacent ranges do not overlap; an empty range
+  /// overlaps nothing.
   [[nodiscard]] constexpr bool overlaps(PhysRange other) const {
-    return begin_ < other.end_ && other.begin_ < end_;
+    return std::max(begin_, other.begin_) < std::min(end_, other.end_);
   }
   /// The addresses that lie in both; empty (at an unspecified place) when there are none.
   [[nodiscard]] constexpr PhysRange intersect(PhysRange other) const {

@@ -4,6 +4,7 @@
 
 #include "accede/base/assert.hpp"
 
+#include <bit>
 #include <compare>
 #include <cstdint>
 #include <limits>
@@ -27,12 +28,18 @@ class Bytes {
     return Bytes{a.value_ - b.value_};
   }
   friend constexpr Bytes operator*(Bytes a, std::uint64_t factor) {
-    ACCEDE_ASSERT(factor == 0 ||
-                  a.value_ <= std::numeric_limits<std::uint64_t>::max() / factor);
+    ACCEDE_ASSERT(factor == 0 || a.value_ <= std::numeric_limits<std::uint64_t>::max() / factor);
     return Bytes{a.value_ * factor};
   }
-  friend constexpr std::uint64_t operator/(Bytes a, Bytes b) { return a.value_ / b.value_; }
-  friend constexpr Bytes operator%(Bytes a, Bytes b) { return Bytes{a.value_ % b.value_}; }
+  /// How often `b` fits into `a`. Precondition: `b` is not zero.
+  friend constexpr std::uint64_t operator/(Bytes a, Bytes b) {
+    ACCEDE_ASSERT(b.value_ != 0);
+    return a.value_ / b.value_;
+  }
+  friend constexpr Bytes operator%(Bytes a, Bytes b) {
+    ACCEDE_ASSERT(b.value_ != 0);
+    return Bytes{a.value_ % b.value_};
+  }
   constexpr Bytes& operator+=(Bytes b) { return *this = *this + b; }
   constexpr Bytes& operator-=(Bytes b) { return *this = *this - b; }
 
@@ -43,11 +50,21 @@ class Bytes {
 };
 
 inline namespace literals {
-consteval Bytes operator""_B(unsigned long long n) { return Bytes{n}; }
-consteval Bytes operator""_KiB(unsigned long long n) { return Bytes{n} * (1ULL << 10); }
-consteval Bytes operator""_MiB(unsigned long long n) { return Bytes{n} * (1ULL << 20); }
-consteval Bytes operator""_GiB(unsigned long long n) { return Bytes{n} * (1ULL << 30); }
-consteval Bytes operator""_TiB(unsigned long long n) { return Bytes{n} * (1ULL << 40); }
+consteval Bytes operator""_B(unsigned long long n) {
+  return Bytes{n};
+}
+consteval Bytes operator""_KiB(unsigned long long n) {
+  return Bytes{n} * (1ULL << 10);
+}
+consteval Bytes operator""_MiB(unsigned long long n) {
+  return Bytes{n} * (1ULL << 20);
+}
+consteval Bytes operator""_GiB(unsigned long long n) {
+  return Bytes{n} * (1ULL << 30);
+}
+consteval Bytes operator""_TiB(unsigned long long n) {
+  return Bytes{n} * (1ULL << 40);
+}
 }  // namespace literals
 
 /// The three page sizes of x86-64 long mode. The numbers are the TDX levels (reference: TDX
@@ -59,7 +76,9 @@ enum class PageSize : std::uint8_t { k4K = 0, k2M = 1, k1G = 2 };
   return 12U + 9U * static_cast<unsigned>(size);
 }
 
-[[nodiscard]] constexpr Bytes bytes(PageSize size) { return Bytes{1ULL << page_shift(size)}; }
+[[nodiscard]] constexpr Bytes bytes(PageSize size) {
+  return Bytes{1ULL << page_shift(size)};
+}
 
 /// A count of 4 KiB pages.
 class PageCount {
@@ -85,15 +104,19 @@ class PhysAddr {
 
   [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
 
-  /// True when the address is a multiple of `alignment`, a power of two.
+  /// True when the address is a multiple of `alignment`. Here and below: `alignment` must be a
+  /// power of two.
   [[nodiscard]] constexpr bool is_aligned(Bytes alignment) const {
+    ACCEDE_ASSERT(std::has_single_bit(alignment.value()));
     return (value_ & (alignment.value() - 1)) == 0;
   }
   [[nodiscard]] constexpr PhysAddr align_down(Bytes alignment) const {
+    ACCEDE_ASSERT(std::has_single_bit(alignment.value()));
     return PhysAddr{value_ & ~(alignment.value() - 1)};
   }
   /// Precondition: the rounded address is representable.
   [[nodiscard]] constexpr PhysAddr align_up(Bytes alignment) const {
+    ACCEDE_ASSERT(std::has_single_bit(alignment.value()));
     ACCEDE_ASSERT(value_ <= std::numeric_limits<std::uint64_t>::max() - (alignment.value() - 1));
     return PhysAddr{value_ + (alignment.value() - 1)}.align_down(alignment);
   }
