@@ -66,6 +66,7 @@ enum class EventKind : std::uint8_t {
   kEmulatorBug = 74,         ///< an exception inside the emulator
   kHaltedForEver = 75,       ///< HLT with interrupts masked: nothing can wake this vCPU
   kInvalidState = 76,        ///< the processor refused the guest state (VMEXIT_INVALID)
+  kGuestPanic = 77,          ///< the guest reported a fatal error of its own
 };
 
 /// One record of the binary event log. Adjacent events of one kind are merged: `pages` grows.

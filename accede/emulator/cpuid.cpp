@@ -1,0 +1,41 @@
+#include "accede/emulator/cpuid.hpp"
+
+#include <algorithm>
+
+namespace accede::emulator {
+namespace {
+
+constexpr std::uint32_t kTdxLeaf = 0x21;
+constexpr std::uint32_t kExtendedBase = 0x8000'0000;
+constexpr std::uint32_t kHypervisorBase = 0x4000'0000;
+constexpr std::uint32_t kSvmLeaf = 0x8000'000A;
+constexpr std::uint32_t kMemoryEncryptionLeaf = 0x8000'001F;
+constexpr std::uint32_t kSvmFeature = 1U << 2;          // leaf 0x80000001 ECX
+constexpr std::uint32_t kHypervisorPresent = 1U << 31;  // leaf 1 ECX
+
+}  // namespace
+
+cpu::CpuidResult tdx_cpuid(std::uint32_t leaf, std::uint32_t subleaf, cpu::CpuidResult real,
+                           std::uint32_t real_max_basic) {
+  if (leaf == 0) {
+    // "GenuineIntel" in EBX, EDX, ECX: a guest with another vendor string takes itself for AMD's.
+    return {std::max(real_max_basic, kTdxLeaf), 0x756E6547, 0x6C65746E, 0x49656E69};
+  }
+  if (leaf == kTdxLeaf) {
+    return subleaf == 0 ? cpu::CpuidResult{0, 0x65746E49, 0x20202020, 0x5844546C}
+                        : cpu::CpuidResult{};
+  }
+  if (leaf < kHypervisorBase && leaf > real_max_basic) {
+    return {};
+  }
+  if (leaf == 1) {
+    real.ecx |= kHypervisorPresent;
+  } else if (leaf == kExtendedBase + 1) {
+    real.ecx &= ~kSvmFeature;
+  } else if (leaf == kSvmLeaf || leaf == kMemoryEncryptionLeaf) {
+    return {};
+  }
+  return real;
+}
+
+}  // namespace accede::emulator

@@ -1,0 +1,207 @@
+#include "accede/emulator/reporter.hpp"
+
+#include <algorithm>
+#include <new>
+
+namespace accede::emulator {
+
+std::string_view name(EventKind kind) {
+  switch (kind) {
+    case EventKind::kPhase:
+      return "phase";
+    case EventKind::kAccept:
+      return "accept";
+    case EventKind::kConvertShared:
+      return "convert-shared";
+    case EventKind::kConvertPrivate:
+      return "convert-private";
+    case EventKind::kHostAug:
+      return "host-aug";
+    case EventKind::kVmcall:
+      return "vmcall";
+    case EventKind::kUnacceptedAccess:
+      return "unaccepted-access";
+    case EventKind::kDoubleAccept:
+      return "double-accept";
+    case EventKind::kPolarityMismatch:
+      return "shared-private-mismatch";
+    case EventKind::kUnknownTdcall:
+      return "unknown-tdcall";
+    case EventKind::kUnknownVmcall:
+      return "unknown-vmcall";
+    case EventKind::kInvalidAccept:
+      return "invalid-accept";
+    case EventKind::kEmulatorMemory:
+      return "emulator-memory";
+    case EventKind::kShutdown:
+      return "shutdown";
+    case EventKind::kBeyondAddressWidth:
+      return "beyond-address-width";
+    case EventKind::kResourceExhausted:
+      return "resource-exhausted";
+    case EventKind::kEmulatorBug:
+      return "emulator-bug";
+    case EventKind::kHaltedForEver:
+      return "halted-for-ever";
+    case EventKind::kGuestPanic:
+      return "guest-panic";
+    case EventKind::kInvalidState:
+      return "invalid-state";
+  }
+  return "unknown";
+}
+
+JsonLine::JsonLine(std::string_view event) {
+  put('{');
+  quoted("event");
+  put(':');
+  quoted(event);
+}
+
+void JsonLine::put(char c) {
+  if (used_ < buffer_.size() - kReserve) {
+    buffer_[used_++] = c;
+  }
+}
+
+void JsonLine::quoted(std::string_view value) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  // An opened string is always closed: room for the quote is part of the reserve.
+  put('"');
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (used_ + 6 > buffer_.size() - kReserve) {
+      break;
+    }
+    if (c == '"' || c == '\\') {
+      put('\\');
+      put(c);
+    } else if (byte < 0x20 || byte >= 0x7F) {
+      for (const char part : {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]}) {
+        put(part);
+      }
+    } else {
+      put(c);
+    }
+  }
+  put('"');
+}
+
+void JsonLine::key(std::string_view key) {
+  put(',');
+  quoted(key);
+  put(':');
+}
+
+JsonLine& JsonLine::text(std::string_view name, std::string_view value) {
+  if (used_ + name.size() + 16 < buffer_.size() - kReserve) {
+    key(name);
+    quoted(value);
+  }
+  return *this;
+}
+
+JsonLine& JsonLine::number(std::string_view name, std::uint64_t value) {
+  if (used_ + name.size() + 32 < buffer_.size() - kReserve) {
+    key(name);
+    std::array<char, 20> digits{};
+    std::size_t count = 0;
+    do {
+      digits[count++] = static_cast<char>('0' + value % 10);
+      value /= 10;
+    } while (value != 0);
+    while (count != 0) {
+      put(digits[--count]);
+    }
+  }
+  return *this;
+}
+
+JsonLine& JsonLine::hex(std::string_view name, std::uint64_t value) {
+  std::array<char, 18> digits{'0', 'x'};
+  std::size_t count = 2;
+  for (int shift = 60; shift >= 0; shift -= 4) {
+    const unsigned digit = (value >> shift) & 15;
+    if (digit != 0 || count > 2 || shift == 0) {
+      digits[count++] = "0123456789abcdef"[digit];
+    }
+  }
+  return text(name, std::string_view{digits.data(), count});
+}
+
+std::string_view JsonLine::finish() {
+  buffer_[used_++] = '}';
+  buffer_[used_++] = '\n';
+  return {buffer_.data(), used_};
+}
+
+Reporter::Reporter(std::span<std::byte> area, bool log_events) {
+  ACCEDE_ASSERT(area.size() >= sizeof(ReportHeader));
+  header_ = new (area.data()) ReportHeader{};
+  header_->magic = kReportMagic;
+  header_->version = kReportVersion;
+  header_->total_bytes = static_cast<std::uint32_t>(area.size());
+  header_->event_offset = sizeof(ReportHeader);
+  if (log_events) {
+    header_->event_capacity = (area.size() - sizeof(ReportHeader)) / sizeof(Event);
+    log_ = {reinterpret_cast<Event*>(area.data() + sizeof(ReportHeader)),
+            static_cast<std::size_t>(header_->event_capacity)};
+  }
+}
+
+void Reporter::raise(std::uint64_t& maximum, std::uint64_t value) {
+  std::atomic_ref atomic{maximum};
+  std::uint64_t seen = atomic.load(std::memory_order_relaxed);
+  while (seen < value && !atomic.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+  }
+}
+
+void Reporter::event(EventKind kind, std::uint8_t detail, PhysRange range, std::uint64_t tsc,
+                     std::uint16_t vcpu) {
+  if (log_.empty()) {
+    return;
+  }
+  const SpinGuard guard{lock_};
+  const std::uint64_t pages = range.size().value() / 4096;
+  if (header_->event_count != 0 && pages != 0) {
+    Event& last = log_[header_->event_count - 1];
+    if (last.kind == kind && last.detail == detail && last.vcpu == vcpu &&
+        last.gpa + std::uint64_t{last.pages} * 4096 == range.begin().value() &&
+        last.pages + pages <= 0xFFFF'FFFF) {
+      last.pages += static_cast<std::uint32_t>(pages);
+      return;
+    }
+  }
+  if (header_->event_count == header_->event_capacity) {
+    ++header_->event_dropped;
+    return;
+  }
+  log_[header_->event_count] = {.tsc = tsc,
+                                .gpa = range.begin().value(),
+                                .pages = static_cast<std::uint32_t>(pages),
+                                .kind = kind,
+                                .detail = detail,
+                                .vcpu = vcpu};
+  // The host may read now: the event is complete before it counts.
+  std::atomic_ref{header_->event_count}.fetch_add(1, std::memory_order_release);
+}
+
+void Reporter::violation(const Violation& violation) {
+  const SpinGuard guard{lock_};
+  ++header_->violation_total;
+  const std::span<Violation> used{header_->violations.data(), header_->violation_slots};
+  const auto same = std::find_if(used.begin(), used.end(), [&](const Violation& other) {
+    return other.kind == violation.kind && other.rip == violation.rip &&
+           other.detail == violation.detail;
+  });
+  if (same != used.end()) {
+    ++same->count;
+    return;
+  }
+  if (used.size() < header_->violations.size()) {
+    header_->violations[used.size()] = violation;
+    std::atomic_ref{header_->violation_slots}.fetch_add(1, std::memory_order_release);
+  }
+}
+
+}  // namespace accede::emulator

@@ -1,0 +1,239 @@
+#include "accede/emulator/vmcall.hpp"
+
+#include "accede/abi/tdx.hpp"
+#include "accede/emulator/cpu.hpp"
+#include "accede/emulator/cpuid.hpp"
+#include "accede/emulator/host_context.hpp"
+
+#include <algorithm>
+
+namespace accede::emulator {
+namespace {
+
+using abi::tdx::Vmcall;
+using abi::tdx::VmcallStatus;
+
+constexpr std::uint64_t value(VmcallStatus status) {
+  return static_cast<std::uint64_t>(status);
+}
+
+VmcallSlot slot_of(std::uint64_t function) {
+  switch (static_cast<Vmcall>(function)) {
+    case Vmcall::kCpuid:
+      return VmcallSlot::kCpuid;
+    case Vmcall::kHlt:
+      return VmcallSlot::kHlt;
+    case Vmcall::kIo:
+      return VmcallSlot::kIo;
+    case Vmcall::kRdmsr:
+      return VmcallSlot::kReadMsr;
+    case Vmcall::kWrmsr:
+      return VmcallSlot::kWriteMsr;
+    case Vmcall::kRequestMmio:
+      return VmcallSlot::kMmio;
+    case Vmcall::kGetTdVmCallInfo:
+      return VmcallSlot::kGetTdVmCallInfo;
+    case Vmcall::kMapGpa:
+      return VmcallSlot::kMapGpa;
+    case Vmcall::kGetQuote:
+      return VmcallSlot::kGetQuote;
+    case Vmcall::kReportFatalError:
+      return VmcallSlot::kReportFatalError;
+    case Vmcall::kSetupEventNotifyInterrupt:
+      return VmcallSlot::kSetupEventNotify;
+    default:
+      return VmcallSlot::kOther;
+  }
+}
+
+/// The MSRs that a VMM answers for a TD (reference: TDX 5.4): feature control, microcode, platform
+/// information, MTRRs, machine checks. Everything else is refused as KVM does.
+bool is_vmm_msr(std::uint64_t msr) {
+  constexpr std::array<std::uint32_t, 10> kSingle{0x17, 0x1B, 0x34,  0x3A,  0x8B,
+                                                  0xCE, 0xFE, 0x179, 0x17A, 0x1A0};
+  const auto in = [msr](std::uint64_t first, std::uint64_t last) {
+    return first <= msr && msr <= last;
+  };
+  return std::ranges::find(kSingle, msr) != kSingle.end() || in(0x200, 0x20F) || in(0x250, 0x26F) ||
+         msr == 0x2FF || in(0x400, 0x47F);
+}
+
+}  // namespace
+
+Verdict VmcallHandler::answer(Vcpu& vcpu, Registers& registers) {
+  if (registers[kR10] != 0) {
+    // A vendor call (KVM's hypercalls): there is no such hypervisor here.
+    count(registers[kR11], vcpu);
+    registers[kR10] = value(VmcallStatus::kSubfuncUnsupported);
+    return {};
+  }
+  count(registers[kR11], vcpu);
+  return standard(vcpu, registers);
+}
+
+void VmcallHandler::count(std::uint64_t function, Vcpu& vcpu) {
+  const VmcallSlot slot = slot_of(function);
+  Reporter::add(reporter_.counters().vmcall[static_cast<std::size_t>(slot)]);
+  if (slot == VmcallSlot::kOther) {
+    reporter_.violation({.gpa = function,
+                         .rip = vcpu.save().rip,
+                         .count = 1,
+                         .kind = EventKind::kUnknownVmcall,
+                         .fatal = 0,
+                         .vcpu = vcpu.index,
+                         .detail = static_cast<std::uint32_t>(function)});
+  }
+}
+
+Verdict VmcallHandler::standard(Vcpu& vcpu, Registers& r) {
+  const auto function = static_cast<Vmcall>(r[kR11]);
+  r[kR10] = value(VmcallStatus::kSuccess);
+  switch (function) {
+    case Vmcall::kCpuid: {
+      const auto leaf = static_cast<std::uint32_t>(r[kR12]);
+      const auto subleaf = static_cast<std::uint32_t>(r[kR13]);
+      const cpu::CpuidResult answer =
+          tdx_cpuid(leaf, subleaf, cpu::cpuid(leaf, subleaf), cpu::cpuid(0, 0).eax);
+      r[kR12] = answer.eax;
+      r[kR13] = answer.ebx;
+      r[kR14] = answer.ecx;
+      r[kR15] = answer.edx;
+      return {};
+    }
+    case Vmcall::kHlt:
+      vcpu.wants_idle = true;
+      vcpu.halted_masked = r[kR12] != 0;
+      return {};
+    case Vmcall::kIo:
+      port_io(r);
+      return {};
+    case Vmcall::kRdmsr:
+      if (is_vmm_msr(r[kR12])) {
+        r[kR11] = cpu::read_msr(static_cast<std::uint32_t>(r[kR12]));
+      } else {
+        r[kR10] = value(VmcallStatus::kInvalidOperand);
+      }
+      return {};
+    case Vmcall::kWrmsr:
+      if (is_vmm_msr(r[kR12])) {
+        cpu::write_msr(static_cast<std::uint32_t>(r[kR12]), r[kR13]);
+      } else {
+        r[kR10] = value(VmcallStatus::kInvalidOperand);
+      }
+      return {};
+    case Vmcall::kRequestMmio:
+      mmio(r);
+      return {};
+    case Vmcall::kGetTdVmCallInfo:
+      if (r[kR12] > 1) {
+        r[kR10] = value(VmcallStatus::kInvalidOperand);
+      } else {
+        r[kR11] = r[kR12] = r[kR13] = r[kR14] = 0;  // base functions only
+      }
+      return {};
+    case Vmcall::kMapGpa:
+      return map_gpa(vcpu, r);
+    case Vmcall::kReportFatalError:
+      return fatal_error(r);
+    case Vmcall::kSetupEventNotifyInterrupt:
+      if (r[kR12] < 32 || r[kR12] > 255) {
+        r[kR10] = value(VmcallStatus::kInvalidOperand);
+      }
+      return {};
+    case Vmcall::kGetQuote:
+      // No quoting service exists here. The buffer's own status says so (GHCI: the call succeeds,
+      // the answer lies in the shared buffer).
+      r[kR10] = value(pages_.refuse_quote(r[kR12], r[kR13]) ? VmcallStatus::kSuccess
+                                                            : VmcallStatus::kInvalidOperand);
+      return {};
+    default:
+      r[kR10] = value(VmcallStatus::kSubfuncUnsupported);
+      return {};
+  }
+}
+
+Verdict VmcallHandler::map_gpa(Vcpu& vcpu, Registers& r) {
+  const auto conversion = pages_.convert(vcpu, r[kR12], r[kR13]);
+  if (!conversion) {
+    return std::unexpected{conversion.error()};
+  }
+  r[kR10] = conversion->r10;
+  r[kR11] = conversion->r11;
+  return {};
+}
+
+/// 64 bytes of text in register order R14, R15, RBX, RDI, RSI, R8, R9, RDX.
+Verdict VmcallHandler::fatal_error(const Registers& r) {
+  last_words_ = {};
+  std::size_t used = 0;
+  for (const Register part : {kR14, kR15, kRbx, kRdi, kRsi, kR8, kR9, kRdx}) {
+    for (unsigned i = 0; i < 8; ++i) {
+      last_words_[used++] = static_cast<char>(r[part] >> (8 * i) & 0xFF);
+    }
+  }
+  const auto* const end = std::ranges::find(last_words_, '\0');
+  return std::unexpected{Fault{.kind = EventKind::kGuestPanic,
+                               .gpa = r[kR12],
+                               .state = {},
+                               .message = {last_words_.data(), end}}};
+}
+
+void VmcallHandler::port_io(Registers& r) const {
+  const std::uint64_t size = r[kR12];
+  const bool is_write = r[kR13] == 1;
+  const auto port = static_cast<std::uint16_t>(r[kR14]);
+  if ((size != 1 && size != 2 && size != 4) || r[kR13] > 1 || r[kR14] > 0xFFFF) {
+    r[kR10] = value(VmcallStatus::kInvalidOperand);
+    return;
+  }
+  const bool is_ours = port <= kReportPort && kReportPort < port + size;
+  if (is_write) {
+    if (is_ours) {
+      return;
+    }
+    if (size == 1) {
+      cpu::out8(port, static_cast<std::uint8_t>(r[kR15]));
+    } else if (size == 2) {
+      cpu::out16(port, static_cast<std::uint16_t>(r[kR15]));
+    } else {
+      cpu::out32(port, static_cast<std::uint32_t>(r[kR15]));
+    }
+    return;
+  }
+  r[kR11] = is_ours     ? ~0ULL >> (64 - 8 * size)
+            : size == 1 ? cpu::in8(port)
+            : size == 2 ? cpu::in16(port)
+                        : cpu::in32(port);
+}
+
+void VmcallHandler::mmio(Registers& r) const {
+  const std::uint64_t size = r[kR12];
+  const PhysAddr gpa{r[kR14] & ~NestedPageTable::kSharedMask};
+  const auto range = PhysRange::make(gpa, Bytes{size});
+  const bool is_size = size == 1 || size == 2 || size == 4 || size == 8;
+  if (!is_size || r[kR13] > 1 || gpa.value() % size != 0 || !range || range->end() > kHostMapEnd ||
+      !machine_.is_device(*range)) {
+    r[kR10] = value(VmcallStatus::kInvalidOperand);
+    return;
+  }
+  const auto access = [&]<class T>(T) {
+    auto* const word = reinterpret_cast<volatile T*>(gpa.value());
+    if (r[kR13] == 1) {
+      *word = static_cast<T>(r[kR15]);
+    } else {
+      r[kR11] = *word;
+    }
+  };
+  switch (size) {
+    case 1:
+      return access(std::uint8_t{});
+    case 2:
+      return access(std::uint16_t{});
+    case 4:
+      return access(std::uint32_t{});
+    default:
+      return access(std::uint64_t{});
+  }
+}
+
+}  // namespace accede::emulator
