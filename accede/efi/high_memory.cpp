@@ -1,0 +1,142 @@
+#include "accede/efi/high_memory.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+namespace accede::efi {
+namespace {
+
+using abi::efi::BootServices;
+using abi::efi::MemoryDescriptor;
+using abi::efi::MemoryMapView;
+using abi::efi::MemoryType;
+using abi::efi::Status;
+
+/// Our memory type for claimed memory: in the range that UEFI leaves to OS loaders.
+constexpr auto kClaimed = static_cast<MemoryType>(0x8000'ACCE);
+
+bool is_ram(std::uint32_t type) {
+  switch (static_cast<MemoryType>(type)) {
+    case MemoryType::kLoaderCode:
+    case MemoryType::kLoaderData:
+    case MemoryType::kBootServicesCode:
+    case MemoryType::kBootServicesData:
+    case MemoryType::kRuntimeServicesCode:
+    case MemoryType::kRuntimeServicesData:
+    case MemoryType::kConventional:
+    case MemoryType::kAcpiReclaim:
+    case MemoryType::kAcpiNvs:
+      return true;
+    default:
+      return type >= 0x7000'0000;  // OEM and loader types are RAM somebody allocated
+  }
+}
+
+/// Adds `range`, merged with the last one when they touch. The map comes sorted from edk2; where
+/// it does not, the insertion keeps the list sorted.
+bool add(std::array<PhysRange, 64>& list, std::size_t& count, PhysRange range) {
+  std::size_t place = count;
+  while (place != 0 && range.begin() < list[place - 1].begin()) {
+    --place;
+  }
+  if (place != 0 && list[place - 1].end() == range.begin()) {
+    list[place - 1] = *PhysRange::make(list[place - 1].begin(), range.end());
+    return true;
+  }
+  if (count == list.size()) {
+    return false;
+  }
+  std::copy_backward(list.begin() + static_cast<std::ptrdiff_t>(place),
+                     list.begin() + static_cast<std::ptrdiff_t>(count),
+                     list.begin() + static_cast<std::ptrdiff_t>(count + 1));
+  list[place] = range;
+  ++count;
+  return true;
+}
+
+// A UEFI service has no context argument: what the wrapper needs must be a variable of the image.
+BootServices::GetMemoryMapFn g_get_memory_map = nullptr;
+
+Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64_t* key,
+                                    std::uint64_t* stride, std::uint32_t* version) {
+  const Status status = g_get_memory_map(bytes, map, key, stride, version);
+  if (status == Status::kSuccess && map != nullptr) {
+    auto* const first = static_cast<std::byte*>(map);
+    for (std::uint64_t at = 0; at + *stride <= *bytes; at += *stride) {
+      auto* const type = reinterpret_cast<std::uint32_t*>(first + at);
+      if (*type == static_cast<std::uint32_t>(kClaimed)) {
+        *type = static_cast<std::uint32_t>(MemoryType::kUnaccepted);
+      }
+    }
+  }
+  return status;
+}
+
+}  // namespace
+
+Result<MemoryPlan> claim_high_memory(const Firmware& firmware) {
+  const Result<Firmware::MemoryMap> map = firmware.memory_map();
+  if (!map) {
+    return std::unexpected{map.error()};
+  }
+  const std::optional<MemoryMapView> view = MemoryMapView::make(map->bytes, map->stride);
+  if (!view) {
+    return std::unexpected{Failure{"the memory map's descriptors are too small"}};
+  }
+  MemoryPlan plan;
+  PhysAddr low_end;
+  bool good = true;
+  for (std::size_t i = 0; i < view->size(); ++i) {
+    const std::optional<PhysRange> range = view->range(i);
+    if (!range || !is_ram((*view)[i].type)) {
+      continue;
+    }
+    if (range->begin() < k4GiB) {
+      low_end = std::max(low_end, range->end());
+      continue;
+    }
+    good = good && add(plan.ram, plan.ram_count, *range);
+    if (static_cast<MemoryType>((*view)[i].type) != MemoryType::kConventional) {
+      continue;
+    }
+    std::uint64_t address = range->begin().value();
+    const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAddress, kClaimed,
+                                                         range->size().value() / 4096, &address);
+    if (is_error(status)) {
+      return std::unexpected{Failure{"memory above 4 GiB cannot be claimed", status}};
+    }
+    good = good && add(plan.pending, plan.pending_count, *range);
+  }
+  constexpr PhysAddr kLegacyHole{0xA0000};
+  constexpr PhysAddr kLegacyHoleEnd{0x100000};
+  good = good && kLegacyHoleEnd < low_end && low_end <= k4GiB &&
+         add(plan.ram, plan.ram_count, *PhysRange::make(PhysAddr{0}, kLegacyHole)) &&
+         add(plan.ram, plan.ram_count, *PhysRange::make(kLegacyHoleEnd, low_end));
+  if (!good) {
+    return std::unexpected{Failure{"the memory map is more scattered than the emulator takes"}};
+  }
+  return plan;
+}
+
+void show_as_unaccepted(const Firmware& firmware) {
+  BootServices& boot = firmware.boot();
+  g_get_memory_map = boot.get_memory_map;
+  boot.get_memory_map = get_memory_map;
+  boot.header.crc32 = 0;
+  std::uint32_t crc = 0;
+  boot.calculate_crc32(&boot, boot.header.header_size, &crc);
+  boot.header.crc32 = crc;
+}
+
+Result<void> give_back(const Firmware& firmware, const MemoryPlan& plan) {
+  for (const PhysRange& range : plan.pending_ranges()) {
+    const Status status =
+        firmware.boot().free_pages(range.begin().value(), range.size().value() / 4096);
+    if (is_error(status)) {
+      return std::unexpected{Failure{"accepted memory cannot be given back", status}};
+    }
+  }
+  return {};
+}
+
+}  // namespace accede::efi

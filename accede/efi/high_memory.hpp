@@ -1,0 +1,36 @@
+// The memory above 4 GiB that the firmware side of the emulator keeps unaccepted.
+#pragma once
+
+#include "accede/efi/firmware.hpp"
+
+#include <span>
+
+namespace accede::efi {
+
+inline constexpr PhysAddr k4GiB{4_GiB .value()};
+
+/// What is RAM, and which part of it was claimed as unaccepted. Sorted, disjoint.
+struct MemoryPlan {
+  std::array<PhysRange, 64> ram;
+  std::size_t ram_count = 0;
+  std::array<PhysRange, 64> pending;
+  std::size_t pending_count = 0;
+
+  [[nodiscard]] std::span<const PhysRange> ram_ranges() const { return {ram.data(), ram_count}; }
+  [[nodiscard]] std::span<const PhysRange> pending_ranges() const {
+    return {pending.data(), pending_count};
+  }
+};
+
+/// Takes all free memory above 4 GiB away from the firmware, as an OS loader's own memory type, so
+/// that nobody touches it, and lists what the machine has. Below 4 GiB, RAM is taken to reach from
+/// 0 to the end of the highest memory that the firmware lists there, but for the legacy hole.
+[[nodiscard]] Result<MemoryPlan> claim_high_memory(const Firmware& firmware);
+
+/// From now on the firmware's memory map shows the claimed memory as type 15 (unaccepted).
+void show_as_unaccepted(const Firmware& firmware);
+
+/// Gives the claimed memory, accepted by now, to the firmware as conventional memory.
+[[nodiscard]] Result<void> give_back(const Firmware& firmware, const MemoryPlan& plan);
+
+}  // namespace accede::efi

@@ -1,0 +1,127 @@
+#include "accede/efi/kernel_start.hpp"
+
+#include <algorithm>
+#include <array>
+#include <new>
+
+namespace accede::efi {
+namespace {
+
+using abi::efi::DevicePath;
+using abi::efi::LoadFile2;
+using abi::efi::Status;
+
+/// The one-node device path under which Linux's stub looks for LoadFile2.
+struct InitrdPath {
+  DevicePath node;
+  abi::efi::Guid vendor;
+  DevicePath end;
+};
+static_assert(sizeof(InitrdPath) == 24);
+
+constexpr InitrdPath kInitrdPath{
+    .node = {.type = 4, .sub_type = 3, .length = {20, 0}},  // media, vendor
+    .vendor = abi::efi::kLinuxInitrdMedia,
+    .end = {.type = 0x7F, .sub_type = 0xFF, .length = {4, 0}}};
+
+/// LoadFile2 over a buffer. The protocol comes first: `This` is the whole object.
+struct InitrdFile {
+  LoadFile2 protocol;
+  std::span<const std::byte> data;
+};
+
+Status ACCEDE_EFIAPI load_initrd(LoadFile2* self, const DevicePath* /*path*/,
+                                 std::uint8_t boot_policy, std::uint64_t* bytes, void* buffer) {
+  const auto* file = reinterpret_cast<const InitrdFile*>(self);
+  if (boot_policy != 0) {
+    return Status::kUnsupported;
+  }
+  if (bytes == nullptr) {
+    return Status::kInvalidParameter;
+  }
+  if (buffer == nullptr || *bytes < file->data.size()) {
+    *bytes = file->data.size();
+    return Status::kBufferTooSmall;
+  }
+  std::ranges::copy(file->data, static_cast<std::byte*>(buffer));
+  *bytes = file->data.size();
+  return Status::kSuccess;
+}
+
+template <class T>
+Result<T*> create(const Firmware& firmware, const T& value) {
+  const Result<std::span<std::byte>> memory = firmware.allocate(sizeof(T));
+  if (!memory) {
+    return std::unexpected{memory.error()};
+  }
+  return new (memory->data()) T{value};
+}
+
+Result<void> offer_initrd(const Firmware& firmware, std::string_view path) {
+  const Result<std::span<std::byte>> data = firmware.read_file(path);
+  if (!data) {
+    return std::unexpected{Failure{"the initrd cannot be read", data.error().status}};
+  }
+  // Both stay allocated: the kernel asks for the file long after this returns.
+  const Result<InitrdFile*> file = create(firmware, InitrdFile{{.load_file = load_initrd}, *data});
+  const Result<InitrdPath*> where = create(firmware, kInitrdPath);
+  if (!file || !where) {
+    return std::unexpected{Failure{"out of memory"}};
+  }
+  abi::efi::Handle handle = nullptr;
+  if (auto done = firmware.install(&handle, abi::efi::kDevicePathProtocol, *where); !done) {
+    return done;
+  }
+  return firmware.install(&handle, abi::efi::kLoadFile2Protocol, &(*file)->protocol);
+}
+
+Result<void> set_command_line(const Firmware& firmware, abi::efi::Handle kernel,
+                              std::string_view text) {
+  const auto loaded =
+      firmware.protocol<abi::efi::LoadedImage>(kernel, abi::efi::kLoadedImageProtocol);
+  if (!loaded) {
+    return std::unexpected{loaded.error()};
+  }
+  const Result<std::span<std::byte>> buffer = firmware.allocate((text.size() + 1) * 2);
+  if (!buffer) {
+    return std::unexpected{buffer.error()};
+  }
+  auto* const wide = reinterpret_cast<abi::efi::Char16*>(buffer->data());
+  std::ranges::transform(text, wide, [](char c) { return static_cast<unsigned char>(c); });
+  wide[text.size()] = 0;
+  (*loaded)->load_options = wide;
+  (*loaded)->load_options_bytes = static_cast<std::uint32_t>(buffer->size());
+  return {};
+}
+
+}  // namespace
+
+Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfig& config,
+                                   void (*before_start)()) {
+  const Result<std::span<std::byte>> file = firmware.read_file(config.kernel);
+  if (!file) {
+    return std::unexpected{Failure{"the kernel cannot be read", file.error().status}};
+  }
+  abi::efi::Handle kernel = nullptr;
+  Status status =
+      firmware.boot().load_image(0, firmware.image(), nullptr, file->data(), file->size(), &kernel);
+  if (is_error(status)) {
+    return std::unexpected{Failure{"the firmware does not take the kernel's EFI image", status}};
+  }
+  firmware.boot().free_pool(file->data());
+  if (auto done = set_command_line(firmware, kernel, config.append); !done) {
+    return std::unexpected{done.error()};
+  }
+  if (!config.initrd.empty()) {
+    if (auto done = offer_initrd(firmware, config.initrd); !done) {
+      return std::unexpected{done.error()};
+    }
+  }
+  // The kernel has all the time it needs (UEFI's default is five minutes).
+  firmware.boot().set_watchdog_timer(0, 0, 0, nullptr);
+  before_start();
+  status = firmware.boot().start_image(kernel, nullptr, nullptr);
+  return static_cast<std::uint64_t>(status);
+}
+
+}  // namespace accede::efi

@@ -1,0 +1,130 @@
+// BOOTX64.EFI: makes the machine a TD, plays the firmware's part, starts the kernel.
+
+#include "accede/efi/firmware.hpp"
+#include "accede/efi/high_memory.hpp"
+#include "accede/efi/kernel_start.hpp"
+#include "accede/efi/launcher_config.hpp"
+#include "accede/efi/start_emulator.hpp"
+#include "accede/efi/tdcall.hpp"
+#include "accede/emulator/hypercall.hpp"
+
+namespace accede::efi {
+namespace {
+
+using abi::efi::MemoryAccept;
+using abi::efi::Status;
+
+/// EDKII_MEMORY_ACCEPT_PROTOCOL: accepts, and does nothing to the memory map.
+Status ACCEDE_EFIAPI accept_memory(MemoryAccept* /*self*/, std::uint64_t start,
+                                   std::uint64_t bytes) {
+  const auto range = PhysRange::make(PhysAddr{start}, Bytes{bytes});
+  if (!range || !range->begin().is_aligned(4_KiB) || !range->end().is_aligned(4_KiB)) {
+    return Status::kInvalidParameter;
+  }
+  return accept_range(*range) ? Status::kSuccess : Status::kDeviceError;
+}
+
+MemoryAccept g_accept_protocol{.accept_memory = accept_memory};
+
+Result<void> accept_all(const Firmware& firmware, const MemoryPlan& plan) {
+  for (const PhysRange& range : plan.pending_ranges()) {
+    if (!accept_range(range)) {
+      return std::unexpected{Failure{"the firmware could not accept all memory"}};
+    }
+  }
+  return give_back(firmware, plan);
+}
+
+/// From the plain machine to a TD whose memory is as the configured firmware leaves it.
+Result<void> become_td(const Firmware& firmware, const LauncherConfig& config) {
+  const Result<MemoryPlan> plan = claim_high_memory(firmware);
+  if (!plan) {
+    return std::unexpected{plan.error()};
+  }
+  if (auto started = start_emulator(firmware, config, *plan); !started) {
+    return started;
+  }
+  if (config.firmware == LauncherConfig::Firmware::kAcceptAll) {
+    if (auto accepted = accept_all(firmware, *plan); !accepted) {
+      return accepted;
+    }
+  } else {
+    show_as_unaccepted(firmware);
+  }
+  abi::efi::Handle handle = nullptr;
+  return firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_accept_protocol);
+}
+
+void ACCEDE_EFIAPI report_exit_from_boot_services(void* /*event*/, void* context) {
+  emulator::JsonLine line{"boot-services-exited"};
+  Firmware::report(line);
+  if (context != nullptr) {
+    emulator::announce_phase(emulator::Phase::kKernel);
+  }
+}
+
+/// `is_td` reaches the callback as its context: null or not.
+Result<void> watch_exit_from_boot_services(const Firmware& firmware, bool is_td) {
+  static std::uint8_t marker;
+  void* event = nullptr;
+  const Status status = firmware.boot().create_event(
+      abi::efi::kEventSignalExitBootServices, abi::efi::kTplCallback,
+      report_exit_from_boot_services, is_td ? &marker : nullptr, &event);
+  if (is_error(status)) {
+    return std::unexpected{Failure{"no event for ExitBootServices", status}};
+  }
+  return {};
+}
+
+void report_kernel_start() {
+  emulator::JsonLine line{"kernel-start"};
+  Firmware::report(line);
+}
+
+void report_kernel_start_as_td() {
+  report_kernel_start();
+  emulator::announce_phase(emulator::Phase::kLoader);
+}
+
+Result<std::uint64_t> run(const Firmware& firmware) {
+  const Result<std::span<std::byte>> file = firmware.read_file("\\accede\\accede.cfg");
+  if (!file) {
+    return std::unexpected{Failure{"\\accede\\accede.cfg cannot be read", file.error().status}};
+  }
+  const auto config =
+      parse_launcher_config({reinterpret_cast<const char*>(file->data()), file->size()});
+  if (!config) {
+    return std::unexpected{Failure{describe(config.error().kind)}};
+  }
+  const bool is_td = config->platform == LauncherConfig::Platform::kTdx;
+  if (is_td) {
+    if (auto done = become_td(firmware, *config); !done) {
+      return std::unexpected{done.error()};
+    }
+  }
+  if (auto done = watch_exit_from_boot_services(firmware, is_td); !done) {
+    return std::unexpected{done.error()};
+  }
+  return start_kernel(firmware, *config, is_td ? report_kernel_start_as_td : report_kernel_start);
+}
+
+}  // namespace
+}  // namespace accede::efi
+
+extern "C" accede::abi::efi::Status efi_main(accede::abi::efi::Handle image,
+                                             accede::abi::efi::SystemTable* system) {
+  using namespace accede;
+  const efi::Firmware firmware{image, *system};
+  emulator::JsonLine hello{"launcher"};
+  hello.text("version", ACCEDE_VERSION);
+  efi::Firmware::report(hello);
+
+  const efi::Result<std::uint64_t> returned = efi::run(firmware);
+  if (!returned) {
+    firmware.give_up(returned.error());
+  }
+  emulator::JsonLine line{"kernel-returned"};
+  line.number("status", *returned);
+  efi::Firmware::report(line);
+  firmware.power_off();
+}

@@ -1,0 +1,123 @@
+#include "accede/efi/launcher_config.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+namespace accede::efi {
+namespace {
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t value = 0;
+  for (const char c : text) {
+    const auto digit = static_cast<std::uint64_t>(c - '0');
+    if (digit > 9 || value > (std::numeric_limits<std::uint64_t>::max() - digit) / 10) {
+      return std::nullopt;
+    }
+    value = value * 10 + digit;
+  }
+  return text.empty() ? std::nullopt : std::optional{value};
+}
+
+/// Where `wanted` first stands in `text`; its size when it does not. (string_view::find would call
+/// memchr, which freestanding programs do not have.)
+std::size_t position(std::string_view text, char wanted) {
+  return static_cast<std::size_t>(std::ranges::find(text, wanted) - text.begin());
+}
+
+/// Stores whether `value` is the word `yes` (else it must be `no`).
+bool parse_choice(std::string_view value, std::string_view yes, std::string_view no, bool& to) {
+  to = value == yes;
+  return to || value == no;
+}
+
+/// False when `value` is none that the key takes; nothing when the key is unknown.
+std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::string_view value) {
+  bool choice = false;
+  if (key == "platform") {
+    const bool good = parse_choice(value, "tdx", "none", choice);
+    config.platform = choice ? LauncherConfig::Platform::kTdx : LauncherConfig::Platform::kNone;
+    return good;
+  }
+  if (key == "firmware") {
+    const bool good = parse_choice(value, "accept-all", "never", choice);
+    config.firmware =
+        choice ? LauncherConfig::Firmware::kAcceptAll : LauncherConfig::Firmware::kNever;
+    return good;
+  }
+  if (key == "backing") {
+    return parse_choice(value, "4k", "2m", config.back_with_4k);
+  }
+  if (key == "events") {
+    return parse_choice(value, "on", "off", config.log_events);
+  }
+  if (key == "sept-ve-disable") {
+    return parse_choice(value, "on", "off", config.sept_ve_disable);
+  }
+  if (key == "accept-cost-ns") {
+    const std::optional<std::uint64_t> number = parse_number(value);
+    // One second per 2 MiB is far beyond any machine; the bound keeps tick arithmetic exact.
+    if (!number || *number > 1'000'000'000) {
+      return false;
+    }
+    config.accept_cost_ns = *number;
+    return true;
+  }
+  if (key == "kernel") {
+    config.kernel = value;
+    return !value.empty();
+  }
+  if (key == "initrd") {
+    config.initrd = value;
+    return true;
+  }
+  if (key == "append") {
+    config.append = value;
+    return true;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string_view describe(ConfigError::Kind kind) {
+  switch (kind) {
+    case ConfigError::Kind::kNoEquals:
+      return "accede.cfg: a line is not key=value";
+    case ConfigError::Kind::kUnknownKey:
+      return "accede.cfg: unknown key";
+    case ConfigError::Kind::kBadValue:
+      return "accede.cfg: a key has a value that it does not take";
+  }
+  return "accede.cfg: unknown error";
+}
+
+std::expected<LauncherConfig, ConfigError> parse_launcher_config(std::string_view text) {
+  LauncherConfig config;
+  for (std::uint32_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = position(text, '\n');
+    std::string_view line{text.data(), end};
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) {
+      line.remove_suffix(1);
+    }
+    if (line.empty() || line.starts_with('#')) {
+      continue;
+    }
+    const std::size_t equals = position(line, '=');
+    if (equals == line.size()) {
+      return std::unexpected{ConfigError{ConfigError::Kind::kNoEquals, number}};
+    }
+    const std::optional<bool> good =
+        apply(config, {line.data(), equals}, {line.data() + equals + 1, line.size() - equals - 1});
+    if (!good) {
+      return std::unexpected{ConfigError{ConfigError::Kind::kUnknownKey, number}};
+    }
+    if (!*good) {
+      return std::unexpected{ConfigError{ConfigError::Kind::kBadValue, number}};
+    }
+  }
+  return config;
+}
+
+}  // namespace accede::efi

@@ -1,0 +1,37 @@
+// The launcher's configuration file, docs/emulator.md.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string_view>
+
+namespace accede::efi {
+
+struct LauncherConfig {
+  enum class Platform : std::uint8_t { kTdx, kNone };
+  enum class Firmware : std::uint8_t { kNever, kAcceptAll };
+
+  Platform platform = Platform::kTdx;
+  Firmware firmware = Firmware::kNever;
+  bool back_with_4k = false;
+  bool log_events = true;
+  bool sept_ve_disable = true;
+  std::uint64_t accept_cost_ns = 0;
+  std::string_view kernel = "\\accede\\kernel.efi";
+  std::string_view initrd;
+  std::string_view append;
+};
+
+struct ConfigError {
+  enum class Kind : std::uint8_t { kNoEquals, kUnknownKey, kBadValue };
+  Kind kind;
+  std::uint32_t line;  ///< counted from 1
+};
+
+[[nodiscard]] std::string_view describe(ConfigError::Kind kind);
+
+/// Reads the whole text; the result points into it. The last of several equal keys counts.
+[[nodiscard]] std::expected<LauncherConfig, ConfigError> parse_launcher_config(
+    std::string_view text);
+
+}  // namespace accede::efi

@@ -1,0 +1,126 @@
+#include "accede/efi/start_emulator.hpp"
+
+#include "accede/emulator/cpu.hpp"
+#include "accede/emulator/flat_image.hpp"
+#include "accede/emulator/machine.hpp"
+#include "accede/emulator/takeover.hpp"
+
+#include <algorithm>
+
+extern "C" {
+extern const std::byte accede_emulator_image[];
+extern const std::byte accede_emulator_image_end[];
+}
+
+namespace accede::efi {
+namespace {
+
+using abi::efi::Status;
+using emulator::FlatImageHeader;
+using emulator::FlatImageRela;
+using emulator::LaunchInfo;
+
+std::span<const std::byte> image_file() {
+  return {accede_emulator_image,
+          static_cast<std::size_t>(accede_emulator_image_end - accede_emulator_image)};
+}
+
+/// Copies the image to `to` and makes its absolute pointers right there.
+Result<void> place_image(const FlatImageHeader& header, std::byte* to) {
+  const ByteReader file{image_file()};
+  std::copy_n(image_file().begin(), header.file_bytes, to);
+  std::fill(to + header.file_bytes, to + header.memory_bytes, std::byte{0});
+  for (std::uint64_t i = 0; i < header.rela_count; ++i) {
+    const auto rela =
+        file.read_struct<FlatImageRela>(header.rela_offset + i * sizeof(FlatImageRela));
+    if (!rela || rela->info != FlatImageRela::kRelative || rela->offset + 8 > header.memory_bytes) {
+      return std::unexpected{Failure{"the emulator image has an unknown relocation"}};
+    }
+    *reinterpret_cast<std::uint64_t*>(to + rela->offset) =
+        reinterpret_cast<std::uintptr_t>(to) + rela->addend;
+  }
+  return {};
+}
+
+/// Time stamp counter ticks a second, measured against the firmware's timer.
+std::uint64_t measure_tsc(const Firmware& firmware) {
+  constexpr std::uint64_t kMicroseconds = 10'000;
+  const std::uint64_t start = emulator::cpu::read_tsc();
+  firmware.boot().stall(kMicroseconds);
+  return (emulator::cpu::read_tsc() - start) * (1'000'000 / kMicroseconds);
+}
+
+template <std::size_t N>
+std::uint32_t copy_ranges(std::span<const PhysRange> from, std::array<LaunchInfo::Range, N>& to) {
+  std::ranges::transform(from, to.begin(), [](PhysRange range) {
+    return LaunchInfo::Range{range.begin().value(), range.end().value()};
+  });
+  return static_cast<std::uint32_t>(from.size());
+}
+
+LaunchInfo describe_launch(const LauncherConfig& config, const MemoryPlan& plan, PhysRange hidden,
+                           Bytes image_bytes, std::uint64_t tsc_hz) {
+  LaunchInfo info{};
+  info.version = LaunchInfo::kVersion;
+  info.ram_count = copy_ranges(plan.ram_ranges(), info.ram);
+  info.pending_count = copy_ranges(plan.pending_ranges(), info.pending);
+  info.back_with_4k = config.back_with_4k ? 1 : 0;
+  info.log_events = config.log_events ? 1 : 0;
+  info.sept_ve_disable = config.sept_ve_disable ? 1 : 0;
+  info.accept_cost_ns = config.accept_cost_ns;
+  info.tsc_hz = tsc_hz;
+  info.hidden = {hidden.begin().value(), hidden.end().value()};
+  info.image = {hidden.begin().value(), (hidden.begin() + image_bytes).value()};
+  return info;
+}
+
+/// Reserved memory of at least `bytes`, in whole 2 MiB pages so that hiding it splits no page.
+Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
+  const Bytes size = PhysAddr{bytes.value()}.align_up(2_MiB) - PhysAddr{0};
+  std::uint64_t address = 0;
+  const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAnyPages,
+                                                       abi::efi::MemoryType::kReserved,
+                                                       (size + 2_MiB).value() / 4096, &address);
+  if (is_error(status)) {
+    return std::unexpected{Failure{"no memory for the emulator", status}};
+  }
+  return *PhysRange::make(PhysAddr{address}.align_up(2_MiB), size);
+}
+
+}  // namespace
+
+Result<void> start_emulator(const Firmware& firmware, const LauncherConfig& config,
+                            const MemoryPlan& plan) {
+  const auto header = ByteReader{image_file()}.read_struct<FlatImageHeader>(0);
+  if (!header || header->magic != FlatImageHeader::kMagic ||
+      header->file_bytes > image_file().size() || header->file_bytes > header->memory_bytes) {
+    return std::unexpected{Failure{"the launcher holds no emulator image"}};
+  }
+  Bytes ram;
+  for (const PhysRange& range : plan.ram_ranges()) {
+    ram += range.size();
+  }
+  const PhysAddr ram_end = plan.ram_ranges().back().end();
+  const Result<PhysRange> hidden =
+      reserve(firmware, Bytes{header->memory_bytes} + emulator::emulator_storage(ram, ram_end));
+  if (!hidden) {
+    return std::unexpected{hidden.error()};
+  }
+  auto* const image = reinterpret_cast<std::byte*>(hidden->begin().value());
+  if (auto placed = place_image(*header, image); !placed) {
+    return placed;
+  }
+  const LaunchInfo info =
+      describe_launch(config, plan, *hidden, Bytes{header->memory_bytes}, measure_tsc(firmware));
+  const auto entry = reinterpret_cast<emulator::EntryFn>(image + header->entry);
+  // Between here and the return the processor's owner changes: no interrupt may come in between.
+  asm volatile("cli" : : : "memory");
+  const std::int64_t outcome = entry(&info);
+  asm volatile("sti" : : : "memory");
+  if (outcome != 0) {
+    return std::unexpected{Failure{emulator::describe_entry_error(outcome)}};
+  }
+  return {};
+}
+
+}  // namespace accede::efi
