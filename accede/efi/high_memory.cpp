@@ -74,7 +74,7 @@ Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64
 
 }  // namespace
 
-Result<MemoryPlan> claim_high_memory(const Firmware& firmware) {
+Result<MemoryPlan> survey_memory(const Firmware& firmware) {
   const Result<Firmware::MemoryMap> map = firmware.memory_map();
   if (!map) {
     return std::unexpected{map.error()};
@@ -96,16 +96,9 @@ Result<MemoryPlan> claim_high_memory(const Firmware& firmware) {
       continue;
     }
     good = good && add(plan.ram, plan.ram_count, *range);
-    if (static_cast<MemoryType>((*view)[i].type) != MemoryType::kConventional) {
-      continue;
+    if (static_cast<MemoryType>((*view)[i].type) == MemoryType::kConventional) {
+      good = good && add(plan.pending, plan.pending_count, *range);
     }
-    std::uint64_t address = range->begin().value();
-    const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAddress, kClaimed,
-                                                         range->size().value() / 4096, &address);
-    if (is_error(status)) {
-      return std::unexpected{Failure{"memory above 4 GiB cannot be claimed", status}};
-    }
-    good = good && add(plan.pending, plan.pending_count, *range);
   }
   constexpr PhysAddr kLegacyHole{0xA0000};
   constexpr PhysAddr kLegacyHoleEnd{0x100000};
@@ -118,6 +111,18 @@ Result<MemoryPlan> claim_high_memory(const Firmware& firmware) {
   return plan;
 }
 
+Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan) {
+  for (const PhysRange& range : plan.pending_ranges()) {
+    std::uint64_t address = range.begin().value();
+    const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAddress, kClaimed,
+                                                         range.size().value() / 4096, &address);
+    if (is_error(status)) {
+      return std::unexpected{Failure{"memory above 4 GiB cannot be claimed", status}};
+    }
+  }
+  return {};
+}
+
 void show_as_unaccepted(const Firmware& firmware) {
   BootServices& boot = firmware.boot();
   g_get_memory_map = boot.get_memory_map;
@@ -126,17 +131,6 @@ void show_as_unaccepted(const Firmware& firmware) {
   std::uint32_t crc = 0;
   boot.calculate_crc32(&boot, boot.header.header_size, &crc);
   boot.header.crc32 = crc;
-}
-
-Result<void> give_back(const Firmware& firmware, const MemoryPlan& plan) {
-  for (const PhysRange& range : plan.pending_ranges()) {
-    const Status status =
-        firmware.boot().free_pages(range.begin().value(), range.size().value() / 4096);
-    if (is_error(status)) {
-      return std::unexpected{Failure{"accepted memory cannot be given back", status}};
-    }
-  }
-  return {};
 }
 
 }  // namespace accede::efi

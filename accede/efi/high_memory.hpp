@@ -9,7 +9,7 @@ namespace accede::efi {
 
 inline constexpr PhysAddr k4GiB{4_GiB .value()};
 
-/// What is RAM, and which part of it was claimed as unaccepted. Sorted, disjoint.
+/// What is RAM, and which part of it a TD starts without having accepted. Sorted, disjoint.
 struct MemoryPlan {
   std::array<PhysRange, 64> ram;
   std::size_t ram_count = 0;
@@ -22,15 +22,16 @@ struct MemoryPlan {
   }
 };
 
-/// Takes all free memory above 4 GiB away from the firmware, as an OS loader's own memory type, so
-/// that nobody touches it, and lists what the machine has. Below 4 GiB, RAM is taken to reach from
-/// 0 to the end of the highest memory that the firmware lists there, but for the legacy hole.
-[[nodiscard]] Result<MemoryPlan> claim_high_memory(const Firmware& firmware);
+/// Lists the machine's RAM, and as pending what lies above 4 GiB and is free. Below 4 GiB, RAM is
+/// taken to reach from 0 to the end of the highest memory that the firmware lists there, but for
+/// the legacy hole.
+[[nodiscard]] Result<MemoryPlan> survey_memory(const Firmware& firmware);
 
-/// From now on the firmware's memory map shows the claimed memory as type 15 (unaccepted).
+/// Takes the pending memory of `plan` away from the firmware, as an OS loader's own memory type, so
+/// that nobody touches it.
+[[nodiscard]] Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan);
+
+/// From now on the firmware's memory map shows claimed memory as type 15 (unaccepted).
 void show_as_unaccepted(const Firmware& firmware);
-
-/// Gives the claimed memory, accepted by now, to the firmware as conventional memory.
-[[nodiscard]] Result<void> give_back(const Firmware& firmware, const MemoryPlan& plan);
 
 }  // namespace accede::efi

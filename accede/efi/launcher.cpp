@@ -26,30 +26,47 @@ Status ACCEDE_EFIAPI accept_memory(MemoryAccept* /*self*/, std::uint64_t start,
 
 MemoryAccept g_accept_protocol{.accept_memory = accept_memory};
 
-Result<void> accept_all(const Firmware& firmware, const MemoryPlan& plan) {
+/// The firmware kind that accepts everything: the memory stays conventional in its map.
+Result<void> accept_all(const MemoryPlan& plan) {
   for (const PhysRange& range : plan.pending_ranges()) {
     if (!accept_range(range)) {
       return std::unexpected{Failure{"the firmware could not accept all memory"}};
     }
   }
-  return give_back(firmware, plan);
+  return {};
 }
 
 /// From the plain machine to a TD whose memory is as the configured firmware leaves it.
 Result<void> become_td(const Firmware& firmware, const LauncherConfig& config) {
-  const Result<MemoryPlan> plan = claim_high_memory(firmware);
+  const bool accepts_all = config.firmware == LauncherConfig::Firmware::kAcceptAll;
+  Result<MemoryPlan> plan = survey_memory(firmware);
   if (!plan) {
     return std::unexpected{plan.error()};
   }
-  if (auto started = start_emulator(firmware, config, *plan); !started) {
-    return started;
-  }
-  if (config.firmware == LauncherConfig::Firmware::kAcceptAll) {
-    if (auto accepted = accept_all(firmware, *plan); !accepted) {
-      return accepted;
+  if (!accepts_all) {
+    if (auto claimed = claim_pending(firmware, *plan); !claimed) {
+      return claimed;
     }
-  } else {
+  }
+  const Result<PlacedEmulator> placed = place_emulator(firmware, *plan);
+  if (!placed) {
+    return std::unexpected{placed.error()};
+  }
+  if (accepts_all) {
+    // Placing allocated memory, perhaps above 4 GiB: what is free there now becomes pending, and
+    // nobody runs who could allocate it before it is accepted.
+    plan = survey_memory(firmware);
+    if (!plan) {
+      return std::unexpected{plan.error()};
+    }
+  }
+  if (auto entered = enter_emulator(*placed, config, *plan); !entered) {
+    return entered;
+  }
+  if (!accepts_all) {
     show_as_unaccepted(firmware);
+  } else if (auto accepted = accept_all(*plan); !accepted) {
+    return accepted;
   }
   abi::efi::Handle handle = nullptr;
   return firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_accept_protocol);

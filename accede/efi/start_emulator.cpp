@@ -58,8 +58,8 @@ std::uint32_t copy_ranges(std::span<const PhysRange> from, std::array<LaunchInfo
   return static_cast<std::uint32_t>(from.size());
 }
 
-LaunchInfo describe_launch(const LauncherConfig& config, const MemoryPlan& plan, PhysRange hidden,
-                           Bytes image_bytes, std::uint64_t tsc_hz) {
+LaunchInfo describe_launch(const PlacedEmulator& emulator, const LauncherConfig& config,
+                           const MemoryPlan& plan) {
   LaunchInfo info{};
   info.version = LaunchInfo::kVersion;
   info.ram_count = copy_ranges(plan.ram_ranges(), info.ram);
@@ -68,9 +68,9 @@ LaunchInfo describe_launch(const LauncherConfig& config, const MemoryPlan& plan,
   info.log_events = config.log_events ? 1 : 0;
   info.sept_ve_disable = config.sept_ve_disable ? 1 : 0;
   info.accept_cost_ns = config.accept_cost_ns;
-  info.tsc_hz = tsc_hz;
-  info.hidden = {hidden.begin().value(), hidden.end().value()};
-  info.image = {hidden.begin().value(), (hidden.begin() + image_bytes).value()};
+  info.tsc_hz = emulator.tsc_hz;
+  info.hidden = {emulator.hidden.begin().value(), emulator.hidden.end().value()};
+  info.image = {info.hidden.begin, info.hidden.begin + emulator.image_bytes.value()};
   return info;
 }
 
@@ -89,8 +89,7 @@ Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
 
 }  // namespace
 
-Result<void> start_emulator(const Firmware& firmware, const LauncherConfig& config,
-                            const MemoryPlan& plan) {
+Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan& plan) {
   const auto header = ByteReader{image_file()}.read_struct<FlatImageHeader>(0);
   if (!header || header->magic != FlatImageHeader::kMagic ||
       header->file_bytes > image_file().size() || header->file_bytes > header->memory_bytes) {
@@ -108,17 +107,25 @@ Result<void> start_emulator(const Firmware& firmware, const LauncherConfig& conf
   }
   auto* const image = reinterpret_cast<std::byte*>(hidden->begin().value());
   if (auto placed = place_image(*header, image); !placed) {
-    return placed;
+    return std::unexpected{placed.error()};
   }
-  const LaunchInfo info =
-      describe_launch(config, plan, *hidden, Bytes{header->memory_bytes}, measure_tsc(firmware));
-  const auto entry = reinterpret_cast<emulator::EntryFn>(image + header->entry);
+  return PlacedEmulator{.hidden = *hidden,
+                        .image_bytes = Bytes{header->memory_bytes},
+                        .entry = header->entry,
+                        .tsc_hz = measure_tsc(firmware)};
+}
+
+Result<void> enter_emulator(const PlacedEmulator& emulator, const LauncherConfig& config,
+                            const MemoryPlan& plan) {
+  const LaunchInfo info = describe_launch(emulator, config, plan);
+  const auto entry =
+      reinterpret_cast<accede::emulator::EntryFn>(emulator.hidden.begin().value() + emulator.entry);
   // Between here and the return the processor's owner changes: no interrupt may come in between.
   asm volatile("cli" : : : "memory");
   const std::int64_t outcome = entry(&info);
   asm volatile("sti" : : : "memory");
   if (outcome != 0) {
-    return std::unexpected{Failure{emulator::describe_entry_error(outcome)}};
+    return std::unexpected{Failure{accede::emulator::describe_entry_error(outcome)}};
   }
   return {};
 }

@@ -7,9 +7,22 @@
 
 namespace accede::efi {
 
-/// Loads the emulator image that is part of this program into reserved memory and starts it. When
-/// this returns a value, the caller is the emulator's guest: a TD.
-[[nodiscard]] Result<void> start_emulator(const Firmware& firmware, const LauncherConfig& config,
-                                          const MemoryPlan& plan);
+/// The emulator's memory with its image in it, ready to be entered.
+struct PlacedEmulator {
+  PhysRange hidden;
+  Bytes image_bytes;
+  std::uint64_t entry;   ///< offset in the image
+  std::uint64_t tsc_hz;  ///< time stamp counter ticks a second
+};
+
+/// Puts the emulator image that is part of this program into reserved memory that is large enough
+/// for a machine with the RAM of `plan`.
+[[nodiscard]] Result<PlacedEmulator> place_emulator(const Firmware& firmware,
+                                                    const MemoryPlan& plan);
+
+/// Starts the emulator. When this returns a value, the caller is its guest: a TD that has not
+/// accepted the pending memory of `plan`.
+[[nodiscard]] Result<void> enter_emulator(const PlacedEmulator& emulator,
+                                          const LauncherConfig& config, const MemoryPlan& plan);
 
 }  // namespace accede::efi

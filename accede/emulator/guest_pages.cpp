@@ -21,6 +21,13 @@ std::uint64_t ept_qualification(std::uint64_t error) {
   return (error & svm::kNpfWrite) != 0 ? 1U << 1 : 1U << 0;
 }
 
+Fault emulator_memory(std::uint64_t gpa) {
+  return {.kind = EventKind::kEmulatorMemory,
+          .gpa = gpa,
+          .state = "reserved by the firmware; belongs to the emulator",
+          .message = "use of memory that the EFI memory map lists as reserved"};
+}
+
 /// A page's two states in words, for the report.
 std::string_view describe_states(const host::PageReport& page) {
   if (page.attribute == host::PageAttribute::kShared) {
@@ -64,16 +71,19 @@ bool GuestPages::adopt(PhysRange range) {
 
 bool GuestPages::map_low_devices() {
   constexpr PhysAddr k4GiB{1ULL << 32};
+  const auto map_hole = [&](PhysAddr begin, PhysAddr end) {
+    const auto hole = PhysRange::make(begin, end);
+    return !hole || hole->empty() || !machine_.is_device(*hole) ||
+           (tables_.map(View::kPrivate, *hole) && tables_.map(View::kShared, *hole));
+  };
   PhysAddr at;
   for (const PhysRange& ram : machine_.ram()) {
-    const auto hole = PhysRange::make(at, std::min(ram.begin(), k4GiB));
-    if (hole && (!tables_.map(View::kPrivate, *hole) || !tables_.map(View::kShared, *hole))) {
+    if (!map_hole(at, std::min(ram.begin(), k4GiB))) {
       return false;
     }
     at = std::min(ram.end(), k4GiB);
   }
-  const PhysRange rest = *PhysRange::make(at, std::max(at, k4GiB));
-  return tables_.map(View::kPrivate, rest) && tables_.map(View::kShared, rest);
+  return map_hole(at, k4GiB);
 }
 
 void GuestPages::zero(PhysAddr page) {
@@ -156,6 +166,9 @@ std::expected<std::uint64_t, Fault> GuestPages::accept(Vcpu& vcpu, std::uint64_t
                 .message = "accept of a page that the guest made shared: convert it to private "
                            "with MapGPA before accepting it"}};
     case AcceptOutcomeKind::kNotRam:
+      if (machine_.region(outcome.gpa) == Region::kEmulator) {
+        return std::unexpected{emulator_memory(outcome.gpa.value())};
+      }
       return std::unexpected{Fault{.kind = EventKind::kBeyondAddressWidth,
                                    .gpa = outcome.gpa.value(),
                                    .state = "no RAM at this address",
@@ -232,11 +245,7 @@ Verdict GuestPages::touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
   }
   switch (machine_.region(address)) {
     case Region::kEmulator:
-      return std::unexpected{
-          Fault{.kind = EventKind::kEmulatorMemory,
-                .gpa = gpa,
-                .state = "reserved by the firmware; belongs to the emulator",
-                .message = "access to memory that the EFI memory map lists as reserved"}};
+      return std::unexpected{emulator_memory(gpa)};
     case Region::kDevice:
       return touch_device(view, address);
     case Region::kRam:

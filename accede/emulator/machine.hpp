@@ -38,7 +38,7 @@ struct LaunchInfo {
   std::uint64_t tsc_hz;
   Range image;                            ///< the emulator image, inside `hidden`
   Range hidden;                           ///< all memory of the emulator, 2 MiB aligned
-  std::array<Range, kMaxRanges> ram;      ///< sorted, disjoint; holds `hidden` too
+  std::array<Range, kMaxRanges> ram;      ///< sorted, disjoint; may hold `hidden`
   std::array<Range, kMaxRanges> pending;  ///< sorted, disjoint parts of `ram`: not accepted yet
 };
 
@@ -52,7 +52,7 @@ struct LaunchInfo {
 /// Classifies addresses. Thread-safe: immutable.
 class MachineMap {
  public:
-  /// `ram` is sorted and disjoint and outlives the map.
+  /// `ram` is sorted, disjoint, without `hidden`, and outlives the map.
   MachineMap(std::span<const PhysRange> ram, PhysRange hidden) : ram_{ram}, hidden_{hidden} {}
 
   [[nodiscard]] Region region(PhysAddr gpa) const {
@@ -67,8 +67,11 @@ class MachineMap {
     return Region::kDevice;
   }
 
-  /// True when no byte of `range` is RAM (the emulator's memory is RAM too).
+  /// True when no byte of `range` is RAM or belongs to the emulator.
   [[nodiscard]] bool is_device(PhysRange range) const {
+    if (hidden_.overlaps(range)) {
+      return false;
+    }
     for (const PhysRange& ram : ram_) {
       if (ram.overlaps(range)) {
         return false;

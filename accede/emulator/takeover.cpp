@@ -28,9 +28,25 @@ struct alignas(4096) VcpuPages {
   Vcpu vcpu;
 };
 
+/// A sorted list of disjoint ranges.
+struct RangeList {
+  std::array<PhysRange, LaunchInfo::kMaxRanges + 1> ranges;
+  std::size_t count = 0;
+
+  [[nodiscard]] bool add(PhysRange range) {
+    if (count == ranges.size()) {
+      return false;
+    }
+    ranges[count++] = range;
+    return true;
+  }
+  [[nodiscard]] std::span<const PhysRange> view() const { return {ranges.data(), count}; }
+};
+
 /// Everything that lives as long as the machine, in construction order.
 struct Emulator {
-  std::array<PhysRange, LaunchInfo::kMaxRanges> ram;
+  RangeList ram;      ///< without the emulator's own memory: the guest must never get that
+  RangeList pending;  ///< likewise
   PermissionMaps* maps = nullptr;
   VcpuPages* vcpu_pages = nullptr;
   Monitor* monitor = nullptr;
@@ -53,22 +69,6 @@ bool has_svm() {
          (cpu::cpuid(kSvmFeatures, 0).edx & 1U) != 0;
 }
 
-/// The ranges of `from`, checked: sorted, disjoint, page aligned, not empty.
-std::optional<std::span<const PhysRange>> checked_ranges(std::span<const LaunchInfo::Range> from,
-                                                         std::span<PhysRange> to) {
-  PhysAddr last;
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const auto range = PhysRange::make(PhysAddr{from[i].begin}, PhysAddr{from[i].end});
-    if (!range || range->empty() || range->begin() < last || !range->begin().is_aligned(4_KiB) ||
-        !range->end().is_aligned(4_KiB)) {
-      return std::nullopt;
-    }
-    to[i] = *range;
-    last = range->end();
-  }
-  return to.first(from.size());
-}
-
 /// Calls `use` with the parts of `range` that no range of `holes` (sorted) covers.
 template <class Use>
 bool for_each_part(PhysRange range, std::span<const PhysRange> holes, Use use) {
@@ -86,6 +86,24 @@ bool for_each_part(PhysRange range, std::span<const PhysRange> holes, Use use) {
   return at >= range.end() || use(*PhysRange::make(at, range.end()));
 }
 
+/// The ranges of `from` without `hidden`; nothing when they are not sorted, disjoint, page aligned
+/// and not empty.
+std::optional<RangeList> checked_ranges(std::span<const LaunchInfo::Range> from, PhysRange hidden) {
+  RangeList list;
+  PhysAddr last;
+  const std::array<PhysRange, 1> holes{hidden};
+  for (const LaunchInfo::Range& raw : from) {
+    const auto range = PhysRange::make(PhysAddr{raw.begin}, PhysAddr{raw.end});
+    if (!range || range->empty() || range->begin() < last || !range->begin().is_aligned(4_KiB) ||
+        !range->end().is_aligned(4_KiB) ||
+        !for_each_part(*range, holes, [&](PhysRange part) { return list.add(part); })) {
+      return std::nullopt;
+    }
+    last = range->end();
+  }
+  return list;
+}
+
 Bytes total(std::span<const PhysRange> ranges) {
   Bytes sum;
   for (const PhysRange& range : ranges) {
@@ -97,13 +115,12 @@ Bytes total(std::span<const PhysRange> ranges) {
 /// Builds everything but the vCPU. Null when the memory is too small.
 class Builder {
  public:
-  Builder(const LaunchInfo& info, Arena& arena, Emulator& emulator, std::span<const PhysRange> ram,
-          std::span<const PhysRange> pending, PhysRange hidden)
+  Builder(const LaunchInfo& info, Arena& arena, Emulator& emulator, PhysRange hidden)
       : info_{info},
         arena_{arena},
         emulator_{emulator},
-        ram_{ram},
-        pending_{pending},
+        ram_{emulator.ram.view()},
+        pending_{emulator.pending.view()},
         hidden_{hidden} {}
 
   [[nodiscard]] bool build() {
@@ -130,7 +147,7 @@ class Builder {
     header.tsc_hz = info_.tsc_hz;
     header.lazy_bytes = total(pending_).value();
     header.hidden_bytes = hidden_.size().value();
-    header.launch_bytes = (total(ram_) - total(pending_) - hidden_.size()).value();
+    header.launch_bytes = (total(ram_) - total(pending_)).value();
   }
 
   [[nodiscard]] bool build_memory() {
@@ -197,15 +214,11 @@ class Builder {
     return emulator_.monitor != nullptr;
   }
 
-  /// What is in use at launch is accepted as it is; the emulator's own memory and what is pending
-  /// are not there.
+  /// What is in use at launch is accepted as it is; what is pending is not there yet.
   [[nodiscard]] bool adopt_memory() {
-    const std::array<PhysRange, 1> hidden{hidden_};
     for (const PhysRange& range : ram_) {
-      const bool adopted = for_each_part(range, hidden, [&](PhysRange visible) {
-        return for_each_part(visible, pending_,
-                             [&](PhysRange in_use) { return pages_->adopt(in_use); });
-      });
+      const bool adopted =
+          for_each_part(range, pending_, [&](PhysRange in_use) { return pages_->adopt(in_use); });
       if (!adopted) {
         return false;
       }
@@ -268,20 +281,20 @@ std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
   }
   Arena arena{*PhysRange::make(PhysAddr{info->image.end}, hidden->end())};
   auto* const emulator = arena.create<Emulator>();
-  auto* const pending_storage = arena.create<std::array<PhysRange, LaunchInfo::kMaxRanges>>();
-  if (emulator == nullptr || pending_storage == nullptr) {
+  if (emulator == nullptr) {
     return number(EntryError::kNoMemory);
   }
-  const auto ram = checked_ranges({info->ram.data(), info->ram_count}, emulator->ram);
-  const auto pending =
-      checked_ranges({info->pending.data(), info->pending_count}, *pending_storage);
-  if (!ram || !pending) {
+  const auto ram = checked_ranges({info->ram.data(), info->ram_count}, *hidden);
+  const auto pending = checked_ranges({info->pending.data(), info->pending_count}, *hidden);
+  if (!ram || ram->count == 0 || !pending) {
     return number(EntryError::kBadLaunchInfo);
   }
-  if (ram->back().end() > kHostMapEnd) {
+  emulator->ram = *ram;
+  emulator->pending = *pending;
+  if (ram->view().back().end() > kHostMapEnd) {
     return number(EntryError::kMemoryTooHigh);
   }
-  Builder builder{*info, arena, *emulator, *ram, *pending, *hidden};
+  Builder builder{*info, arena, *emulator, *hidden};
   if (!builder.build()) {
     return number(EntryError::kNoMemory);
   }
