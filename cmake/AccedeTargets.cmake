@@ -4,10 +4,18 @@
 #   accede_add_efi_program  a UEFI application made of freestanding code
 #   accede_add_flat_image   a position independent flat binary (the resident emulator)
 
-set(ACCEDE_WARNINGS -Wall -Wextra -Wconversion -Wshadow -Werror)
+# Warnings are errors with the compilers that the project is tested with. A newer one may know
+# warnings that nobody has seen yet; it shall not keep a user from building.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  set(werror_default OFF)
+else()
+  set(werror_default ON)
+endif()
+option(ACCEDE_WERROR "Treat warnings as errors" ${werror_default})
+set(ACCEDE_WARNINGS -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${ACCEDE_WERROR}>:-Werror>)
 
 # What a kernel may use: no runtime, no vector registers, no red zone. -mpopcnt keeps g++ from
-# calling __popcountdi2. -fno-builtin is not given: memcpy and friends are what the embedder has.
+# calling __popcountdi2.
 set(ACCEDE_FREESTANDING_FLAGS
   -ffreestanding -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-stack-protector
   -fno-asynchronous-unwind-tables -fvisibility=hidden -fpie
@@ -35,12 +43,16 @@ endfunction()
 function(accede_add_library name)
   cmake_parse_arguments(ARG "FREESTANDING" "" "SOURCES;DEPENDS" ${ARGN})
   if(NOT ARG_SOURCES)
-    add_library(accede_${name} INTERFACE)
-    target_include_directories(accede_${name} INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
-    list(TRANSFORM ARG_DEPENDS PREPEND accede_)
-    target_link_libraries(accede_${name} INTERFACE ${ARG_DEPENDS})
+    foreach(variant "" _freestanding)
+      set(depends ${ARG_DEPENDS})
+      list(TRANSFORM depends PREPEND accede_)
+      list(TRANSFORM depends APPEND "${variant}")
+      add_library(accede_${name}${variant} INTERFACE)
+      target_include_directories(accede_${name}${variant}
+        INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
+      target_link_libraries(accede_${name}${variant} INTERFACE ${depends})
+    endforeach()
     add_library(accede::${name} ALIAS accede_${name})
-    add_library(accede_${name}_freestanding ALIAS accede_${name})
     return()
   endif()
   if(ACCEDE_HOSTED)
@@ -77,7 +89,7 @@ function(accede_add_flat_image name)
     -Wl,-T,${ARG_SCRIPT} -Wl,-z,norelro -Wl,-z,text -Wl,--build-id=none -Wl,--no-warn-rwx-segments
     -Wl,--orphan-handling=error)
   add_custom_command(TARGET ${name} POST_BUILD
-    COMMAND ${CMAKE_OBJCOPY} -O binary $<TARGET_FILE:${name}> ${CMAKE_BINARY_DIR}/${name}.bin
+    COMMAND ${ACCEDE_OBJCOPY} -O binary $<TARGET_FILE:${name}> ${CMAKE_BINARY_DIR}/${name}.bin
     BYPRODUCTS ${CMAKE_BINARY_DIR}/${name}.bin
     VERBATIM)
 endfunction()
@@ -100,7 +112,7 @@ function(accede_add_efi_program name)
   get_filename_component(directory ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT} DIRECTORY)
   add_custom_command(TARGET ${name} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -E make_directory ${directory}
-    COMMAND ${CMAKE_OBJCOPY} -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela
+    COMMAND ${ACCEDE_OBJCOPY} -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela
       -j .rel.* -j .rela.* -j .reloc -j .rodata --target efi-app-x86_64
       $<TARGET_FILE:${name}> ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT}
     BYPRODUCTS ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT}
@@ -108,6 +120,8 @@ function(accede_add_efi_program name)
 endfunction()
 
 if(ACCEDE_EFI)
+  # GNU's: LLVM's does not write the EFI format.
+  find_program(ACCEDE_OBJCOPY NAMES x86_64-linux-gnu-objcopy objcopy REQUIRED)
   find_file(ACCEDE_EFI_CRT0 crt0-efi-x86_64.o PATHS /usr/lib /usr/lib64/gnuefi
     PATH_SUFFIXES x86_64-linux-gnu x86_64-linux-gnu/gnuefi NO_CMAKE_FIND_ROOT_PATH REQUIRED)
   find_library(ACCEDE_GNUEFI libgnuefi.a PATHS /usr/lib /usr/lib64/gnuefi
