@@ -12,7 +12,10 @@ else()
   set(werror_default ON)
 endif()
 option(ACCEDE_WERROR "Treat warnings as errors" ${werror_default})
-set(ACCEDE_WARNINGS -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${ACCEDE_WERROR}>:-Werror>)
+set(ACCEDE_WARNINGS -Wall -Wextra -Wconversion -Wshadow)
+if(ACCEDE_WERROR)
+  list(APPEND ACCEDE_WARNINGS -Werror)
+endif()
 
 # What a kernel may use: no runtime, no vector registers, no red zone. -mpopcnt keeps g++ from
 # calling __popcountdi2.
