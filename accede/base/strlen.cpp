@@ -1,5 +1,5 @@
-// strlen for freestanding programs that have none: clang calls it to make a string_view of a literal
-// when it merged two of them. Weak, so that an embedder's own wins.
+// strlen for freestanding programs that have none: clang calls it to make a string_view of a
+// literal when it merged two of them. Weak, so that an embedder's own wins.
 
 #include <cstddef>
 

@@ -97,7 +97,7 @@ Result<void> set_command_line(const Firmware& firmware, abi::efi::Handle kernel,
 }  // namespace
 
 Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfig& config,
-                                   void (*before_start)()) {
+                                   FunctionRef<void()> before_start) {
   const Result<std::span<std::byte>> file = firmware.read_file(config.kernel);
   if (!file) {
     return std::unexpected{Failure{"the kernel cannot be read", file.error().status}};

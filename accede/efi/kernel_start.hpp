@@ -1,6 +1,7 @@
 // Starting a kernel's EFI image (or any UEFI application) as its own boot loader would.
 #pragma once
 
+#include "accede/base/function_ref.hpp"
 #include "accede/efi/firmware.hpp"
 #include "accede/efi/launcher_config.hpp"
 
@@ -11,6 +12,6 @@ namespace accede::efi {
 /// does not return.
 [[nodiscard]] Result<std::uint64_t> start_kernel(const Firmware& firmware,
                                                  const LauncherConfig& config,
-                                                 void (*before_start)());
+                                                 FunctionRef<void()> before_start);
 
 }  // namespace accede::efi

@@ -72,12 +72,19 @@ Result<void> become_td(const Firmware& firmware, const LauncherConfig& config) {
   return firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_accept_protocol);
 }
 
-void ACCEDE_EFIAPI report_exit_from_boot_services(void* /*event*/, void* context) {
-  emulator::JsonLine line{"boot-services-exited"};
-  Firmware::report(line);
-  if (context != nullptr) {
-    emulator::announce_phase(emulator::Phase::kKernel);
+/// Under the emulator, it writes the line; without it, we do.
+void report_phase(bool is_td, emulator::Phase phase) {
+  if (is_td) {
+    emulator::announce_phase(phase);
+    return;
   }
+  emulator::JsonLine line{phase == emulator::Phase::kKernel ? "boot-services-exited"
+                                                            : "kernel-start"};
+  Firmware::report(line);
+}
+
+void ACCEDE_EFIAPI report_exit_from_boot_services(void* /*event*/, void* context) {
+  report_phase(context != nullptr, emulator::Phase::kKernel);
 }
 
 /// `is_td` reaches the callback as its context: null or not.
@@ -93,17 +100,17 @@ Result<void> watch_exit_from_boot_services(const Firmware& firmware, bool is_td)
   return {};
 }
 
-void report_kernel_start() {
-  emulator::JsonLine line{"kernel-start"};
-  Firmware::report(line);
+void report_return(bool is_td, std::uint64_t status) {
+  if (is_td) {
+    emulator::announce_return(status);
+    return;
+  }
+  emulator::JsonLine line{"kernel-returned"};
+  Firmware::report(line.number("status", status));
 }
 
-void report_kernel_start_as_td() {
-  report_kernel_start();
-  emulator::announce_phase(emulator::Phase::kLoader);
-}
-
-Result<std::uint64_t> run(const Firmware& firmware) {
+/// Does everything and returns only when the kernel was an EFI program that came back.
+Result<void> run(const Firmware& firmware) {
   const Result<std::span<std::byte>> file = firmware.read_file("\\accede\\accede.cfg");
   if (!file) {
     return std::unexpected{Failure{"\\accede\\accede.cfg cannot be read", file.error().status}};
@@ -122,7 +129,13 @@ Result<std::uint64_t> run(const Firmware& firmware) {
   if (auto done = watch_exit_from_boot_services(firmware, is_td); !done) {
     return std::unexpected{done.error()};
   }
-  return start_kernel(firmware, *config, is_td ? report_kernel_start_as_td : report_kernel_start);
+  const Result<std::uint64_t> status =
+      start_kernel(firmware, *config, [is_td] { report_phase(is_td, emulator::Phase::kLoader); });
+  if (!status) {
+    return std::unexpected{status.error()};
+  }
+  report_return(is_td, *status);
+  return {};
 }
 
 }  // namespace
@@ -136,12 +149,8 @@ extern "C" accede::abi::efi::Status efi_main(accede::abi::efi::Handle image,
   hello.text("version", ACCEDE_VERSION);
   efi::Firmware::report(hello);
 
-  const efi::Result<std::uint64_t> returned = efi::run(firmware);
-  if (!returned) {
-    firmware.give_up(returned.error());
+  if (const efi::Result<void> done = efi::run(firmware); !done) {
+    firmware.give_up(done.error());
   }
-  emulator::JsonLine line{"kernel-returned"};
-  line.number("status", *returned);
-  efi::Firmware::report(line);
   firmware.power_off();
 }

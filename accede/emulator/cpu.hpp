@@ -83,6 +83,10 @@ inline void write_cr3(std::uint64_t value) {
   asm volatile("mov %0, %%cr3" : : "r"(value) : "memory");
 }
 
+inline void write_dr7(std::uint64_t value) {
+  asm volatile("mov %0, %%dr7" : : "r"(value));
+}
+
 /// Operand of LGDT, LIDT, SGDT and SIDT in 64-bit mode: ten bytes without padding.
 struct [[gnu::packed]] TableRegister {
   std::uint16_t limit;

@@ -92,8 +92,10 @@ void PermissionMaps::build(std::uint16_t port) {
 
 void set_intercepts(VmcbControl& control, const PermissionMaps& maps, std::uint64_t nested_root) {
   control.intercept_exceptions = 1U << Vcpu::kInvalidOpcode;
-  control.intercept_misc1 = svm::kInterceptCpuid | svm::kInterceptInvlpga | svm::kInterceptIo |
-                            svm::kInterceptMsr | svm::kInterceptShutdown;
+  // SMI and INIT would run guest code outside nested paging.
+  control.intercept_misc1 = svm::kInterceptSmi | svm::kInterceptInit | svm::kInterceptCpuid |
+                            svm::kInterceptInvlpga | svm::kInterceptIo | svm::kInterceptMsr |
+                            svm::kInterceptShutdown;
   control.intercept_misc2 = svm::kInterceptVmrun | svm::kInterceptVmmcall | svm::kInterceptVmload |
                             svm::kInterceptVmsave | svm::kInterceptStgi | svm::kInterceptClgi |
                             svm::kInterceptSkinit;

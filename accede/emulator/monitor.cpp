@@ -51,6 +51,10 @@ void Monitor::enter(Vcpu& vcpu) {
   svm_run(vcpu.gpr.data(), vcpu.vmcb_pa);
   vcpu.gpr[kRax] = vcpu.save().rax;
   vcpu.gpr[kRsp] = vcpu.save().rsp;
+  constexpr std::uint64_t kNoBreakpoints = 0x400;
+  if (vcpu.save().dr7 != kNoBreakpoints) {
+    cpu::write_dr7(kNoBreakpoints);  // the guest's breakpoints are not for the emulator's code
+  }
   // An event that was being delivered when the exit came must be delivered again, unless the exit
   // puts another one in its place.
   control.event_injection = control.exit_int_info;
@@ -116,6 +120,13 @@ Verdict Monitor::handle_exit(Vcpu& vcpu) {
                 .state = "triple fault",
                 .message = "the guest's processor shut down: an exception could not be delivered "
                            "(missing handler, or handler and stack not reachable)"}};
+    case Exit::kSmi:
+    case Exit::kInit:
+      return std::unexpected{
+          Fault{.kind = EventKind::kShutdown,
+                .gpa = 0,
+                .state = exit == Exit::kInit ? "INIT" : "SMI",
+                .message = "the guest sent itself an INIT or SMI, which a TD does not have"}};
     case Exit::kInvalid:
       return std::unexpected{Fault{.kind = EventKind::kInvalidState,
                                    .gpa = 0,
@@ -201,7 +212,7 @@ void Monitor::handle_msr(Vcpu& vcpu) {
   vcpu.advance(kMsrBytes);
 }
 
-/// The report port: the launcher may write to it until the kernel owns the machine.
+/// The report port: the launcher may write to it until it starts the kernel.
 void Monitor::handle_io(Vcpu& vcpu) {
   Reporter::add(reporter_.counters().exits_io);
   const std::uint64_t info = vcpu.vmcb->control.exit_info1;
@@ -211,26 +222,46 @@ void Monitor::handle_io(Vcpu& vcpu) {
     const std::uint64_t mask = ~0ULL >> (64 - 8 * std::max<std::uint64_t>(bytes, 1));
     // A 32-bit result clears the upper half of RAX, smaller ones do not.
     vcpu.gpr[kRax] = bytes == 4 ? mask : vcpu.gpr[kRax] | mask;
-  } else if (pages_.phase() != Phase::kKernel && (info & svm::kIoString) == 0) {
+  } else if (pages_.phase() == Phase::kFirmware && (info & svm::kIoString) == 0) {
     cpu::out8(kReportPort, static_cast<std::uint8_t>(vcpu.gpr[kRax]));
   }
   // EXITINFO2 is the RIP behind the instruction.
   vcpu.advance(vcpu.vmcb->control.exit_info2 - vcpu.save().rip);
 }
 
-/// Only the launcher's announcement of phases; otherwise there is no such instruction.
+/// Only what the launcher announces; otherwise there is no such instruction.
 void Monitor::handle_vmmcall(Vcpu& vcpu) {
   Reporter::add(reporter_.counters().exits_other);
-  const std::uint64_t phase = vcpu.gpr[kRcx];
+  const std::uint64_t argument = vcpu.gpr[kRdx];
   if (vcpu.gpr[kRax] != kHypercallMagic || pages_.phase() == Phase::kKernel ||
-      vcpu.save().cpl != 0 || phase >= kPhases) {
+      vcpu.save().cpl != 0) {
     vcpu.inject(Vcpu::kInvalidOpcode);
     return;
   }
-  pages_.enter_phase(static_cast<Phase>(phase));
+  switch (static_cast<Hypercall>(vcpu.gpr[kRcx])) {
+    case Hypercall::kPhase:
+      if (argument > static_cast<std::uint64_t>(pages_.phase()) && argument < kPhases) {
+        begin_phase(vcpu, static_cast<Phase>(argument));
+      }
+      break;
+    case Hypercall::kKernelReturned: {
+      JsonLine line{"kernel-returned"};
+      write_report(line.number("status", argument));
+      break;
+    }
+    default:
+      vcpu.inject(Vcpu::kInvalidOpcode);
+      return;
+  }
+  vcpu.advance(kVmmcallBytes);
+}
+
+void Monitor::begin_phase(const Vcpu& vcpu, Phase phase) {
+  pages_.enter_phase(phase);
   reporter_.event(EventKind::kPhase, static_cast<std::uint8_t>(phase), PhysRange{}, cpu::read_tsc(),
                   vcpu.index);
-  vcpu.advance(kVmmcallBytes);
+  JsonLine line{phase == Phase::kKernel ? "boot-services-exited" : "kernel-start"};
+  write_report(line);
 }
 
 void Monitor::stop(const Vcpu& vcpu, const Fault& fault) {

@@ -35,6 +35,7 @@ class Monitor {
   void handle_msr(Vcpu& vcpu);
   void handle_io(Vcpu& vcpu);
   void handle_vmmcall(Vcpu& vcpu);
+  void begin_phase(const Vcpu& vcpu, Phase phase);
   [[nodiscard]] Verdict handle_invalid_opcode(Vcpu& vcpu);
 
   TdxModule& module_;

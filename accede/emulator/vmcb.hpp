@@ -96,6 +96,8 @@ namespace svm {
 
 // VmcbControl::intercept_misc1
 inline constexpr std::uint32_t kInterceptIntr = 1U << 0;
+inline constexpr std::uint32_t kInterceptSmi = 1U << 2;
+inline constexpr std::uint32_t kInterceptInit = 1U << 3;
 inline constexpr std::uint32_t kInterceptCpuid = 1U << 18;
 inline constexpr std::uint32_t kInterceptInvlpga = 1U << 26;
 inline constexpr std::uint32_t kInterceptIo = 1U << 27;
@@ -118,6 +120,8 @@ inline constexpr std::uint32_t kTlbFlushAll = 1;
 enum class Exit : std::uint64_t {
   kExceptionUd = 0x46,
   kIntr = 0x60,
+  kSmi = 0x62,
+  kInit = 0x63,
   kCpuid = 0x72,
   kInvlpga = 0x7A,
   kIo = 0x7B,
