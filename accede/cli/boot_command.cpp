@@ -1,0 +1,209 @@
+#include "accede/cli/boot_command.hpp"
+
+#include "accede/cli/event_file.hpp"
+#include "accede/cli/file_text.hpp"
+#include "accede/cli/kernel_cache.hpp"
+#include "accede/cli/kernel_packages.hpp"
+#include "accede/cli/progress.hpp"
+#include "accede/cli/result_json.hpp"
+#include "accede/cli/result_table.hpp"
+#include "accede/cli/size_text.hpp"
+#include "accede/cli/vm_run.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+namespace accede::cli {
+namespace fs = std::filesystem;
+namespace {
+
+/// The files that the runs of one command share. Opened before the first boot: a name that cannot
+/// be written must not cost a boot.
+struct OutputFiles {
+  UniqueFd console;
+  int console_fd = -1;  ///< negative: not wanted
+  std::ofstream events;
+};
+
+/// A path or a name as the path of a kernel.
+std::expected<fs::path, Failure> locate_kernel(const std::string& kernel, SignalWatch& signals,
+                                               Progress& progress) {
+  std::error_code error;
+  if (is_kernel_name(kernel) && !fs::exists(kernel, error)) {
+    return find_or_fetch_kernel(kernel, kernel_cache_directory(), signals,
+                                [&progress](std::string_view text) { progress.show(text); });
+  }
+  if (kernel.find('/') == std::string::npos && !fs::exists(kernel, error)) {
+    return std::unexpected{usage("--kernel " + kernel +
+                                 ": neither a file nor a name (linux, debian-6.12, debian-6.1)")};
+  }
+  return fs::path{kernel};
+}
+
+std::expected<fs::path, Failure> locate_initrd(const BootOptions& options, const HostTools& tools) {
+  if (!options.initrd) {
+    return tools.init;
+  }
+  if (const auto readable = check_readable(*options.initrd, kMaxBootFile); !readable) {
+    return std::unexpected{usage("initrd " + *options.initrd + ": " + readable.error())};
+  }
+  return fs::path{*options.initrd};
+}
+
+/// Everything that can be checked before the first boot.
+std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& options,
+                                                       const HostTools& tools, SignalWatch& signals,
+                                                       Progress& progress) {
+  const auto initrd = locate_initrd(options, tools);
+  if (!initrd) {
+    return std::unexpected{initrd.error()};
+  }
+  std::vector<RunPlan> plans;
+  for (const std::string& kernel : options.kernels) {
+    const auto path = locate_kernel(kernel, signals, progress);
+    if (!path) {
+      return std::unexpected{path.error()};
+    }
+    const auto image = check_kernel_file(*path);
+    if (!image) {
+      return std::unexpected{image.error()};
+    }
+    for (const AcceptMode mode : options.modes) {
+      plans.push_back({.mode = mode, .kernel = *path, .image = *image, .initrd = *initrd});
+    }
+  }
+  return plans;
+}
+
+/// True when a run of this mode writes all of the VM's memory.
+bool uses_all_memory(const BootOptions& options, AcceptMode mode) {
+  const bool accepts_all =
+      options.platform != Platform::kNone &&
+      (mode == AcceptMode::kEager || options.firmware == FirmwareKind::kAcceptAll);
+  return (accepts_all && !options.accept_cost) || options.touch == "all";
+}
+
+/// A VM may be larger than the host as long as it does not use all of it.
+std::expected<void, Failure> check_host_memory(const BootOptions& options) {
+  const auto available = host_available_bytes();
+  for (const AcceptMode mode : options.modes) {
+    if (available && uses_all_memory(options, mode) && options.memory.value() > *available) {
+      return std::unexpected{usage("--memory " + format_size(options.memory) +
+                                   ": this run writes all of it and the host " + "has " +
+                                   format_size(Bytes{*available}) +
+                                   " left; --accept-cost 1400us accepts without writing")};
+    }
+  }
+  return {};
+}
+
+std::expected<OutputFiles, Failure> open_outputs(const BootOptions& options) {
+  OutputFiles files;
+  if (options.console_file == "-") {
+    files.console_fd = STDERR_FILENO;
+  } else if (options.console_file) {
+    files.console = UniqueFd{
+        open(options.console_file->c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
+    files.console_fd = files.console.get();
+    if (files.console_fd < 0) {
+      return std::unexpected{
+          usage("--console " + *options.console_file + ": " + std::strerror(errno))};
+    }
+  }
+  if (options.events_file) {
+    files.events.open(*options.events_file, std::ios::binary | std::ios::trunc);
+    if (!files.events) {
+      return std::unexpected{
+          usage("--events " + *options.events_file + ": " + std::strerror(errno))};
+    }
+  }
+  return files;
+}
+
+void save_events(OutputFiles& files, const RunResult& result) {
+  const ReportSnapshot* const report = last_report(result);
+  if (files.events.is_open() && report != nullptr) {
+    files.events << event_file_section(*report, json_text(result_json(result), -1));
+  }
+}
+
+std::string run_title(const RunPlan& plan, std::size_t index, std::size_t count) {
+  std::string title{name(plan.mode)};
+  if (count > 1) {
+    title += " (" + std::to_string(index + 1) + " of " + std::to_string(count) + ")";
+  }
+  return title;
+}
+
+void print_results(const BootOptions& options, std::span<const RunResult> results,
+                   std::ostream& out) {
+  if (options.json) {
+    out << json_text(results_json(results), 2) << "\n";
+  } else {
+    out << results_text(results);
+  }
+  out.flush();
+}
+
+/// The runs as far as they go; on a failure `results` holds those before it.
+std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& signals,
+                                     Progress& progress, std::vector<RunResult>& results) {
+  const auto tools = find_host_tools();
+  if (!tools) {
+    return std::unexpected{tools.error()};
+  }
+  if (const auto enough = check_host_memory(options); !enough) {
+    return std::unexpected{enough.error()};
+  }
+  const auto plans = plan_runs(options, *tools, signals, progress);
+  if (!plans) {
+    return std::unexpected{plans.error()};
+  }
+  auto files = open_outputs(options);
+  if (!files) {
+    return std::unexpected{files.error()};
+  }
+  for (std::size_t i = 0; i < plans->size(); ++i) {
+    const RunContext context{.tools = *tools,
+                             .signals = signals,
+                             .progress = progress,
+                             .console_fd = files->console_fd,
+                             .title = run_title((*plans)[i], i, plans->size())};
+    auto result = run_vm(options, (*plans)[i], context);
+    if (!result) {
+      return std::unexpected{result.error()};
+    }
+    save_events(*files, *result);
+    results.push_back(std::move(*result));
+  }
+  return {};
+}
+
+}  // namespace
+
+int boot_command(const BootOptions& options, std::ostream& out, std::ostream& err) {
+  SignalWatch signals;
+  std::vector<RunResult> results;
+  Progress progress{options.console_file != "-"};
+  const auto done = run_all(options, signals, progress, results);
+  progress.clear();
+  if (!results.empty() && (done || !options.json)) {
+    print_results(options, results, out);
+  }
+  if (!done) {
+    err << "accede boot: " << done.error().message << "\n";
+    return done.error().exit_code;
+  }
+  for (const RunResult& result : results) {
+    if (const ExitCode code = exit_code(result); code != kExitDone) {
+      return code;
+    }
+  }
+  return out ? kExitDone : kExitMissing;
+}
+
+}  // namespace accede::cli

@@ -1,0 +1,312 @@
+#include "accede/cli/boot_options.hpp"
+
+#include "accede/cli/size_text.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <initializer_list>
+#include <utility>
+
+namespace accede::cli {
+namespace {
+
+using Check = std::expected<void, Failure>;
+using Text = RawBootOptions::Text;
+
+std::unexpected<Failure> bad(std::string_view option, std::string_view value,
+                             std::string_view expected) {
+  return std::unexpected{usage(std::string{option} + " '" + std::string{value} + "': expected " +
+                               std::string{expected})};
+}
+
+std::unexpected<Failure> not_yet(std::string_view what) {
+  return std::unexpected{usage(std::string{what} + ": not yet")};
+}
+
+/// One word of `known`, or of `later`, which is valid but not built.
+Check check_word(std::string_view option, const Text& value,
+                 std::initializer_list<std::string_view> known,
+                 std::initializer_list<std::string_view> later = {}) {
+  if (!value || std::ranges::find(known, *value) != known.end()) {
+    return {};
+  }
+  if (std::ranges::find(later, *value) != later.end()) {
+    return not_yet(std::string{option} + " " + *value);
+  }
+  std::string words;
+  for (const auto list : {known, later}) {
+    for (const std::string_view word : list) {
+      words += words.empty() ? "" : ", ";
+      words += word;
+    }
+  }
+  return bad(option, *value, words);
+}
+
+Check check_words(const RawBootOptions& raw) {
+  for (Check check : {
+           check_word("--platform", raw.platform, {"tdx", "none"}, {"snp"}),
+           check_word("--firmware", raw.firmware, {"never", "accept-all"}, {"handshake"}),
+           check_word("--backing", raw.backing, {"2m", "4k"}),
+           check_word("--loader", raw.loader, {"stub"}, {"accede"}),
+           check_word("--accel", raw.accel, {"auto", "tcg"}, {"kvm"}),
+           check_word("--sept-ve-disable", raw.sept_ve_disable, {"on", "off"}),
+       }) {
+    if (!check) {
+      return check;
+    }
+  }
+  return {};
+}
+
+Check check_later(const RawBootOptions& raw) {
+  const std::pair<bool, std::string_view> later[] = {
+      {raw.firmware_accept.has_value(), "--firmware-accept"},
+      {raw.strict.has_value(), "--strict"},
+      {raw.report.has_value(), "--report"},
+      {raw.shim, "--shim"},
+      {raw.kexec, "--kexec"},
+      {raw.steps, "--steps"},
+  };
+  for (const auto& [given, option] : later) {
+    if (given) {
+      return not_yet(option);
+    }
+  }
+  return {};
+}
+
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc{} && end == text.data() + text.size() ? std::optional{value}
+                                                                  : std::nullopt;
+}
+
+Check check_vcpus(const Text& vcpus) {
+  if (!vcpus || *vcpus == "1") {
+    return {};
+  }
+  const auto count = whole_number(*vcpus);
+  if (!count || *count == 0) {
+    return bad("--vcpus", *vcpus, "a number from 1 on");
+  }
+  return not_yet("--vcpus above 1");
+}
+
+/// Options that say something about the emulator have no meaning without it.
+Check check_platform_none(const RawBootOptions& raw) {
+  if (raw.platform != "none") {
+    return {};
+  }
+  const std::pair<bool, std::string_view> emulator_only[] = {
+      {raw.accept.has_value() && *raw.accept != "lazy", "--accept"},
+      {raw.firmware.has_value(), "--firmware"},
+      {raw.backing.has_value(), "--backing"},
+      {raw.accept_cost.has_value(), "--accept-cost"},
+      {raw.events.has_value(), "--events"},
+      {raw.sept_ve_disable.has_value(), "--sept-ve-disable"},
+  };
+  for (const auto& [given, option] : emulator_only) {
+    if (given) {
+      return std::unexpected{
+          usage(std::string{option} + ": --platform none has no memory to accept and no emulator")};
+    }
+  }
+  return {};
+}
+
+std::expected<Bytes, Failure> check_memory(const Text& text) {
+  const std::string value = text.value_or("4G");
+  const auto memory = parse_size(value);
+  if (!memory) {
+    return bad("--memory", value, "a size, for example 4G or 2048M");
+  }
+  if (*memory < kLeastMemory) {
+    return std::unexpected{usage("--memory " + value + ": less than 1G, too little for the boot")};
+  }
+  if (*memory > kMostMemory) {
+    return std::unexpected{usage("--memory " + value + ": the machine addresses at most 500G")};
+  }
+  if (*memory % Bytes{1ULL << 20} != Bytes{0}) {
+    return std::unexpected{usage("--memory " + value + ": must be a multiple of 1M")};
+  }
+  return *memory;
+}
+
+std::expected<std::vector<AcceptMode>, Failure> check_modes(const Text& text) {
+  std::vector<AcceptMode> modes;
+  for (const std::string& word : split_list(text.value_or("lazy"))) {
+    if (word == "lazy") {
+      modes.push_back(AcceptMode::kLazy);
+    } else if (word == "eager") {
+      modes.push_back(AcceptMode::kEager);
+    } else if (word == "background") {
+      return not_yet("--accept background");
+    } else {
+      return bad("--accept", word, "lazy, eager, background");
+    }
+  }
+  return modes;
+}
+
+std::expected<std::vector<std::string>, Failure> check_kernels(const Text& text) {
+  std::vector<std::string> kernels = split_list(text.value_or("linux"));
+  for (const std::string& kernel : kernels) {
+    if (kernel.empty()) {
+      return bad("--kernel", *text, "files or names, separated by commas");
+    }
+    if (kernel == "guest") {
+      return not_yet("--kernel guest");
+    }
+  }
+  return kernels;
+}
+
+/// Text for a line of the configuration file.
+std::expected<std::string, Failure> check_append(const Text& text) {
+  const std::string value = text.value_or("");
+  const bool one_line = std::ranges::all_of(value, [](char c) {
+    return c == '\t' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F);
+  });
+  if (!one_line) {
+    return std::unexpected{usage("--append: a kernel command line has no control characters")};
+  }
+  // x86 kernels take 2047 characters; ours come first.
+  constexpr std::size_t kMost = 1'500;
+  if (value.size() > kMost) {
+    return std::unexpected{usage("--append: longer than 1500 characters")};
+  }
+  return value;
+}
+
+std::expected<std::optional<std::chrono::nanoseconds>, Failure> check_cost(const Text& text) {
+  if (!text || *text == "real") {
+    return std::nullopt;
+  }
+  const auto cost = parse_duration(*text);
+  if (!cost || cost->count() == 0 || *cost > std::chrono::seconds{10}) {
+    return bad("--accept-cost", *text,
+               "'real' or a duration per 2 MiB, for example 1400us (at most 10s)");
+  }
+  return *cost;
+}
+
+std::expected<std::chrono::seconds, Failure> check_timeout(const Text& text, Bytes memory) {
+  if (!text) {
+    // Accepting and touching everything takes time that grows with the memory.
+    return std::chrono::seconds{120 + 2 * (memory.value() >> 30)};
+  }
+  const auto seconds = whole_number(*text);
+  if (!seconds || *seconds == 0 || *seconds > 86'400) {
+    return bad("--timeout", *text, "seconds from 1 to 86400");
+  }
+  return std::chrono::seconds{*seconds};
+}
+
+std::expected<std::optional<std::string>, Failure> check_touch(const Text& text, Bytes memory) {
+  if (!text || *text == "all") {
+    return text;
+  }
+  const auto size = parse_size(*text);
+  if (!size || *size == Bytes{0}) {
+    return bad("--touch", *text, "'all' or a size, for example 1G");
+  }
+  if (*size > memory) {
+    return std::unexpected{usage("--touch " + *text + ": more than the VM's memory")};
+  }
+  return std::to_string(size->value());
+}
+
+Check check_all(const RawBootOptions& raw) {
+  for (Check (*check)(const RawBootOptions&) : {&check_words, &check_later, &check_platform_none}) {
+    if (Check result = check(raw); !result) {
+      return result;
+    }
+  }
+  if (raw.events && raw.no_events) {
+    return std::unexpected{usage("--events and --no-events exclude each other")};
+  }
+  if (raw.touch && raw.initrd) {
+    return std::unexpected{usage("--touch is work for the built-in init; --initrd replaces it")};
+  }
+  return check_vcpus(raw.vcpus);
+}
+
+/// Moves the value of `checked` to `target`; the failure otherwise.
+template <class T>
+Check take(std::expected<T, Failure> checked, T& target) {
+  if (!checked) {
+    return std::unexpected{std::move(checked.error())};
+  }
+  target = std::move(*checked);
+  return {};
+}
+
+Check check_values(const RawBootOptions& raw, BootOptions& options) {
+  if (Check memory = take(check_memory(raw.memory), options.memory); !memory) {
+    return memory;
+  }
+  for (Check check : {
+           take(check_modes(raw.accept), options.modes),
+           take(check_kernels(raw.kernel), options.kernels),
+           take(check_append(raw.append), options.append),
+           take(check_cost(raw.accept_cost), options.accept_cost),
+           take(check_timeout(raw.timeout, options.memory), options.timeout),
+           take(check_touch(raw.touch, options.memory), options.touch),
+       }) {
+    if (!check) {
+      return check;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view name(Platform platform) {
+  return platform == Platform::kTdx ? "tdx" : "none";
+}
+
+std::string_view name(AcceptMode mode) {
+  return mode == AcceptMode::kLazy ? "lazy" : "eager";
+}
+
+std::string_view name(FirmwareKind kind) {
+  return kind == FirmwareKind::kNever ? "never" : "accept-all";
+}
+
+std::vector<std::string> split_list(std::string_view list) {
+  std::vector<std::string> parts;
+  for (;;) {
+    const std::size_t comma = list.find(',');
+    parts.emplace_back(list.substr(0, comma));
+    if (comma == std::string_view::npos) {
+      return parts;
+    }
+    list.remove_prefix(comma + 1);
+  }
+}
+
+std::expected<BootOptions, Failure> check_boot_options(const RawBootOptions& raw) {
+  BootOptions options;
+  if (Check check = check_all(raw); !check) {
+    return std::unexpected{std::move(check.error())};
+  }
+  if (Check check = check_values(raw, options); !check) {
+    return std::unexpected{std::move(check.error())};
+  }
+  options.platform = raw.platform == "none" ? Platform::kNone : Platform::kTdx;
+  options.firmware = raw.firmware == "accept-all" ? FirmwareKind::kAcceptAll : FirmwareKind::kNever;
+  options.backing = raw.backing.value_or("2m");
+  options.sept_ve_disable = raw.sept_ve_disable != "off";
+  options.initrd = raw.initrd;
+  options.console_file = raw.console;
+  options.events_file = raw.events;
+  options.events = !raw.no_events;
+  options.json = raw.json;
+  return options;
+}
+
+}  // namespace accede::cli

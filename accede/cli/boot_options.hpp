@@ -1,0 +1,66 @@
+// What `accede boot` was asked to do, checked.
+#pragma once
+
+#include "accede/base/units.hpp"
+#include "accede/cli/failure.hpp"
+
+#include <chrono>
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace accede::cli {
+
+enum class Platform { kTdx, kNone };
+enum class AcceptMode { kLazy, kEager };
+enum class FirmwareKind { kNever, kAcceptAll };
+
+/// Words of the command line and of the JSON.
+[[nodiscard]] std::string_view name(Platform platform);
+[[nodiscard]] std::string_view name(AcceptMode mode);
+[[nodiscard]] std::string_view name(FirmwareKind kind);
+
+/// The options as typed; absent means not given.
+struct RawBootOptions {
+  using Text = std::optional<std::string>;
+  Text platform, memory, accept, firmware, firmware_accept, backing, kernel, initrd, append, loader,
+      accept_cost, vcpus, strict, accel, timeout, events, report, console, touch, sept_ve_disable;
+  bool shim = false;
+  bool kexec = false;
+  bool steps = false;
+  bool no_events = false;
+  bool json = false;
+};
+
+struct BootOptions {
+  Platform platform = Platform::kTdx;
+  Bytes memory;
+  std::vector<AcceptMode> modes;  ///< never empty; one run each and kernel
+  FirmwareKind firmware = FirmwareKind::kNever;
+  std::string backing = "2m";
+  std::vector<std::string> kernels;  ///< never empty; paths and names as given
+  std::optional<std::string> initrd;
+  std::string append;
+  std::optional<std::chrono::nanoseconds> accept_cost;  ///< of 2 MiB; nothing: zero memory
+  std::chrono::seconds timeout{0};                      ///< of one run
+  std::optional<std::string> events_file;
+  bool events = true;
+  bool sept_ve_disable = true;
+  std::optional<std::string> console_file;  ///< `-`: standard error
+  std::optional<std::string> touch;         ///< `all` or bytes
+  bool json = false;
+};
+
+inline constexpr Bytes kLeastMemory = Bytes{1ULL << 30};
+/// What a 2 MiB nested page table and OVMF's address width leave room for.
+inline constexpr Bytes kMostMemory = Bytes{500ULL << 30};
+
+/// Every error is one line that names the option; what a later version will do says "not yet".
+[[nodiscard]] std::expected<BootOptions, Failure> check_boot_options(const RawBootOptions& raw);
+
+/// `a,b,c` as its parts; empty parts stay.
+[[nodiscard]] std::vector<std::string> split_list(std::string_view list);
+
+}  // namespace accede::cli

@@ -1,0 +1,179 @@
+#include "accede/cli/command.hpp"
+
+#include "accede/cli/boot_command.hpp"
+#include "accede/cli/boot_options.hpp"
+#include "accede/cli/failure.hpp"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <exception>
+#include <string>
+#include <string_view>
+
+namespace accede::cli {
+namespace {
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  accede boot                       a stock Linux as a TDX guest, memory accepted lazily\n"
+    "  accede boot --accept lazy,eager   both ways, compared\n"
+    "  accede boot --help                everything that can be varied\n"
+    "\n"
+    "Exit codes: 0 done; 1 what was tested failed; 2 usage or a bad input file; 3 something "
+    "needed\n"
+    "is missing (the message names the package); 4 timed out.\n"
+    "Environment: ACCEDE_QEMU, ACCEDE_OVMF, ACCEDE_LIB_DIR replace the QEMU program, the combined\n"
+    "OVMF image and the directory with BOOTX64.EFI and init.cpio; TMPDIR, XDG_CACHE_HOME.";
+
+constexpr const char* kBootExamples =
+    "Examples:\n"
+    "  accede boot --memory 12G --accept lazy,eager\n"
+    "  accede boot --memory 64G --accept lazy,eager --accept-cost 1400us\n"
+    "  accede boot --kernel debian-6.1 --firmware accept-all\n"
+    "  accede boot --kernel ./bzImage --append 'nokaslr' --console console.log\n"
+    "  accede boot --memory 12G --touch all --json\n"
+    "  accede boot --platform none       the same VM without the emulator\n"
+    "\n"
+    "With --initrd the run ends when that initrd's init powers the VM off.\n"
+    "Not yet: --platform snp, --firmware handshake, --firmware-accept, --accept background,\n"
+    "--kernel guest, --loader accede, --shim, --kexec, --steps, --vcpus above 1, --strict,\n"
+    "--accel kvm, --report.";
+
+struct Later {
+  const char* name;
+  const char* purpose;
+};
+constexpr std::array<Later, 5> kLater{{
+    {"matrix", "boots firmware and kernel combinations and compares (not yet)"},
+    {"inspect", "says what a kernel or firmware image can do (not yet)"},
+    {"tdmr", "plans the memory of a TDX host (not yet)"},
+    {"decode", "explains TDX and SEV-SNP status codes (not yet)"},
+    {"report", "turns a saved run into an HTML page (not yet)"},
+}};
+
+/// An option with a value; `value` stands for it in the help text.
+void add(CLI::App& boot, const char* option, RawBootOptions::Text& target, const char* value,
+         const char* purpose) {
+  boot.add_option(option, target, purpose)->option_text(value);
+}
+
+void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
+  add(boot, "--platform", raw.platform, "tdx|none", "what the VM is (default tdx)");
+  add(boot, "--memory", raw.memory, "SIZE", "size of the VM, 1G to 500G (default 4G)");
+  add(boot, "--accept", raw.accept, "lazy|eager,...",
+      "when the kernel accepts memory; a list compares (default lazy)");
+  add(boot, "--firmware", raw.firmware, "never|accept-all",
+      "what the firmware accepts of the memory above 4G (default never)");
+  add(boot, "--backing", raw.backing, "2m|4k",
+      "the size in which the host backs memory (default 2m)");
+  add(boot, "--accept-cost", raw.accept_cost, "real|TIME",
+      "real: memory is zeroed at accept; or a time per 2 MiB, for example 1400us, that passes "
+      "without any host memory being used (default real)");
+  add(boot, "--sept-ve-disable", raw.sept_ve_disable, "on|off",
+      "touching unaccepted memory: on ends the VM, off raises #VE (default on)");
+  add(boot, "--vcpus", raw.vcpus, "N", "virtual processors (default 1)");
+  add(boot, "--accel", raw.accel, "auto|tcg", "what runs the VM (default auto)");
+  add(boot, "--timeout", raw.timeout, "SECONDS",
+      "for one run (default 120, and 2 more for each GiB)");
+}
+
+void add_guest_options(CLI::App& boot, RawBootOptions& raw) {
+  add(boot, "--kernel", raw.kernel, "KERNEL,...",
+      "a file, or linux, debian-6.12, debian-6.1, ... fetched from the distribution; a list boots "
+      "each (default linux)");
+  add(boot, "--initrd", raw.initrd, "FILE", "initramfs in place of the built-in one");
+  add(boot, "--append", raw.append, "TEXT", "more of the kernel command line");
+  add(boot, "--loader", raw.loader, "stub", "what starts the kernel (default stub)");
+  add(boot, "--touch", raw.touch, "all|SIZE",
+      "the built-in init touches memory and takes the time of each page");
+}
+
+void add_output_options(CLI::App& boot, RawBootOptions& raw) {
+  boot.add_flag("--json", raw.json, "print one JSON document");
+  add(boot, "--console", raw.console, "FILE", "save the guest's console; - is standard error");
+  add(boot, "--events", raw.events, "FILE", "save the emulator's event log");
+  boot.add_flag("--no-events", raw.no_events, "do not log events");
+}
+
+/// Part of the contract, not built: accepted here to be answered with "not yet".
+void add_later_options(CLI::App& boot, RawBootOptions& raw) {
+  constexpr const char* kHidden = "";
+  boot.add_option("--firmware-accept", raw.firmware_accept)->group(kHidden);
+  boot.add_option("--strict", raw.strict)->expected(0, 1)->group(kHidden);
+  boot.add_option("--report", raw.report)->group(kHidden);
+  boot.add_flag("--shim", raw.shim)->group(kHidden);
+  boot.add_flag("--kexec", raw.kexec)->group(kHidden);
+  boot.add_flag("--steps", raw.steps)->group(kHidden);
+}
+
+int fail(std::ostream& err, std::string_view command, const Failure& failure) {
+  err << command << ": " << failure.message << "\n";
+  return failure.exit_code;
+}
+
+int boot(const RawBootOptions& raw, std::ostream& out, std::ostream& err) {
+  const auto options = check_boot_options(raw);
+  if (!options) {
+    return fail(err, "accede boot", options.error());
+  }
+  return boot_command(*options, out, err);
+}
+
+/// Help and version end parsing too; everything else is a usage error in one line.
+int end_of_parsing(const CLI::App& app, const CLI::App& boot_app, const CLI::ParseError& error,
+                   std::ostream& out, std::ostream& err) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+    return app.exit(error, out, err);
+  }
+  const bool in_boot = boot_app.parsed();
+  std::string message = error.what();
+  message = message.substr(0, message.find('\n'));
+  return fail(err, in_boot ? "accede boot" : "accede",
+              usage(message + (in_boot ? " (accede boot --help)" : " (accede --help)")));
+}
+
+int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  CLI::App app{
+      "Boots operating systems as confidential VMs on any machine and shows how they "
+      "accept memory."};
+  app.name("accede");
+  app.set_version_flag("--version", "accede " ACCEDE_VERSION);
+  app.footer(kExamples);
+  app.require_subcommand(0, 1);
+  RawBootOptions raw;
+  CLI::App* const boot_app =
+      app.add_subcommand("boot", "boots a kernel as a confidential VM and reports");
+  boot_app->footer(kBootExamples);
+  add_vm_options(*boot_app, raw);
+  add_guest_options(*boot_app, raw);
+  add_output_options(*boot_app, raw);
+  add_later_options(*boot_app, raw);
+  for (const Later& later : kLater) {
+    app.add_subcommand(later.name, later.purpose)->allow_extras();
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return end_of_parsing(app, *boot_app, error, out, err);
+  }
+  if (boot_app->parsed()) {
+    return boot(raw, out, err);
+  }
+  if (app.get_subcommands().empty()) {
+    return fail(err, "accede", usage("which command? for example boot (accede --help)"));
+  }
+  const std::string command = app.get_subcommands().front()->get_name();
+  return fail(err, "accede " + command, usage("not yet"));
+}
+
+}  // namespace
+
+int run_command(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  try {
+    return run(argc, argv, out, err);
+  } catch (const std::exception& error) {
+    return fail(err, "accede", missing(error.what()));
+  }
+}
+
+}  // namespace accede::cli

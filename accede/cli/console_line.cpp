@@ -1,0 +1,125 @@
+#include "accede/cli/console_line.hpp"
+
+#include "accede/cli/json_fields.hpp"
+
+#include <charconv>
+
+namespace accede::cli {
+namespace {
+
+GuestState parse_state(const nlohmann::json& object) {
+  const nlohmann::json meminfo = object_field(object, "meminfo");
+  const auto bytes = [&meminfo](const char* name) {
+    return Bytes{number_field(meminfo, name).value_or(0)};
+  };
+  GuestState state{.uptime_seconds = real_field(object, "uptime_seconds").value_or(0),
+                   .release = text_field(object, "release"),
+                   .mem_total = bytes("MemTotal"),
+                   .mem_free = bytes("MemFree"),
+                   .mem_available = bytes("MemAvailable"),
+                   .unaccepted = std::nullopt,
+                   .ram = std::nullopt};
+  if (meminfo.contains("Unaccepted")) {
+    state.unaccepted = bytes("Unaccepted");
+  }
+  if (const auto ram = number_field(object, "ram_bytes"); ram && *ram != 0) {
+    state.ram = Bytes{*ram};
+  }
+  return state;
+}
+
+FirstTouch parse_first_touch(const nlohmann::json& object) {
+  const auto number = [&object](const char* name) {
+    return number_field(object, name).value_or(0);
+  };
+  return {.count = number("count"),
+          .p50 = number("p50"),
+          .p99 = number("p99"),
+          .p999 = number("p999"),
+          .p9999 = number("p9999"),
+          .max = number("max"),
+          .histogram = object.value("histogram", nlohmann::json::array())};
+}
+
+GuestWork parse_work(const nlohmann::json& object) {
+  return {.state = parse_state(object),
+          .touched = Bytes{number_field(object, "touched_bytes").value_or(0)},
+          .wrong_pages = number_field(object, "wrong_pages").value_or(0),
+          .seconds = static_cast<double>(number_field(object, "touch_ns").value_or(0)) / 1e9,
+          .stopped = text_field(object, "stopped"),
+          .first_touch = parse_first_touch(object_field(object, "first_touch_ns"))};
+}
+
+ConsoleLine parse_init(std::string_view json) {
+  const auto object = parse_object(json);
+  if (!object) {
+    return GarbledInit{};
+  }
+  const std::string step = text_field(*object, "step");
+  if (step == "up") {
+    return GuestUp{.state = parse_state(*object)};
+  }
+  if (step == "work") {
+    return parse_work(*object);
+  }
+  if (step == "off") {
+    return GuestOff{};
+  }
+  if (step == "error") {
+    return GuestError{.message = text_field(*object, "message")};
+  }
+  return OtherLine{};
+}
+
+/// `1K/2K available ...`: the second figure.
+std::optional<Bytes> parse_memory(std::string_view text) {
+  const std::size_t slash = text.find("K/");
+  if (slash == std::string_view::npos) {
+    return std::nullopt;
+  }
+  text.remove_prefix(slash + 2);
+  std::uint64_t kibibytes = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), kibibytes);
+  constexpr std::uint64_t kMostKibibytes = 1ULL << 42;
+  const std::string_view rest = text.substr(static_cast<std::size_t>(end - text.data()));
+  if (error != std::errc{} || kibibytes > kMostKibibytes || !rest.starts_with("K available")) {
+    return std::nullopt;
+  }
+  return Bytes{kibibytes * 1024};
+}
+
+/// What follows `marker` in `line`.
+std::optional<std::string_view> after(std::string_view line, std::string_view marker) {
+  const std::size_t position = line.find(marker);
+  return position == std::string_view::npos ? std::nullopt
+                                            : std::optional{line.substr(position + marker.size())};
+}
+
+}  // namespace
+
+ConsoleLine parse_console_line(std::string_view line) {
+  if (const auto json = after(line, "ACCEDE-INIT ")) {
+    return parse_init(*json);
+  }
+  if (const auto message = after(line, "Kernel panic - not syncing")) {
+    const std::size_t text = message->find_first_not_of(": ");
+    return KernelPanic{text == std::string_view::npos ? "" : std::string{message->substr(text)}};
+  }
+  if (const auto features = after(line, "Memory Encryption Features active:")) {
+    const std::size_t text = features->find_first_not_of(' ');
+    return EncryptionFeatures{text == std::string_view::npos ? ""
+                                                             : std::string{features->substr(text)}};
+  }
+  if (const auto figures = after(line, "] Memory: ")) {
+    if (const auto ram = parse_memory(*figures)) {
+      return KernelMemory{*ram};
+    }
+  }
+  if (const auto program = after(line, "] Run ");
+      program && program->ends_with("as init process")) {
+    return InitStarted{};
+  }
+  return OtherLine{};
+}
+
+}  // namespace accede::cli

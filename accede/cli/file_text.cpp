@@ -1,0 +1,58 @@
+#include "accede/cli/file_text.hpp"
+
+#include <unistd.h>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+namespace accede::cli {
+namespace fs = std::filesystem;
+
+std::expected<void, std::string> check_readable(const fs::path& path, std::uintmax_t most) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) {
+    return std::unexpected{std::strerror(error ? error.value() : ENOENT)};
+  }
+  if (fs::is_directory(status)) {
+    return std::unexpected{"is a directory"};
+  }
+  if (!fs::is_regular_file(status)) {
+    return std::unexpected{"is not a regular file"};
+  }
+  if (access(path.c_str(), R_OK) != 0) {
+    return std::unexpected{std::strerror(errno)};
+  }
+  if (fs::file_size(path, error) > most || error) {
+    return std::unexpected{"is larger than " + std::to_string(most >> 20) + " MiB"};
+  }
+  return {};
+}
+
+std::expected<std::vector<std::byte>, std::string> read_bytes(const fs::path& path,
+                                                              std::uintmax_t most) {
+  if (const auto readable = check_readable(path, most); !readable) {
+    return std::unexpected{readable.error()};
+  }
+  std::error_code error;
+  std::vector<std::byte> bytes(fs::file_size(path, error));
+  std::ifstream file{path, std::ios::binary};
+  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (!file && !bytes.empty()) {
+    return std::unexpected{"cannot be read"};
+  }
+  return bytes;
+}
+
+std::expected<void, std::string> write_text(const fs::path& path, std::string_view text) {
+  std::ofstream file{path, std::ios::binary};
+  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  file.close();
+  if (!file) {
+    return std::unexpected{"cannot write " + path.string() + ": " + std::strerror(errno)};
+  }
+  return {};
+}
+
+}  // namespace accede::cli

@@ -1,0 +1,45 @@
+// What a boot needs from this machine, and which package to install when it is not there.
+#pragma once
+
+#include "accede/cli/failure.hpp"
+
+#include <expected>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace accede::cli {
+
+/// Environment variables that replace what is found here; for tests and unusual machines.
+inline constexpr const char* kQemuVariable = "ACCEDE_QEMU";    ///< the QEMU program
+inline constexpr const char* kOvmfVariable = "ACCEDE_OVMF";    ///< a combined OVMF image (-bios)
+inline constexpr const char* kLibVariable = "ACCEDE_LIB_DIR";  ///< with BOOTX64.EFI, init.cpio
+
+/// UEFI firmware for the VM. Combined images start faster: OVMF need not set up flash variables.
+struct Firmware {
+  std::filesystem::path code;                      ///< combined image, or the code part
+  std::optional<std::filesystem::path> variables;  ///< template of the variable part, if split
+};
+
+struct HostTools {
+  std::filesystem::path qemu;
+  Firmware firmware;
+  std::filesystem::path launcher;  ///< BOOTX64.EFI
+  std::filesystem::path init;      ///< init.cpio
+};
+
+/// The first of `candidates` that exists whole below `root`.
+[[nodiscard]] std::optional<Firmware> find_firmware(const std::filesystem::path& root);
+
+/// `program` in PATH.
+[[nodiscard]] std::optional<std::filesystem::path> find_program(std::string_view program);
+
+/// Everything, or exit code 3 with what to install.
+[[nodiscard]] std::expected<HostTools, Failure> find_host_tools();
+
+/// Memory that this host can give right now; nothing when it does not say.
+[[nodiscard]] std::optional<std::uint64_t> host_available_bytes();
+
+}  // namespace accede::cli

@@ -1,0 +1,32 @@
+// The virtual machine: QEMU's command line.
+#pragma once
+
+#include "accede/base/units.hpp"
+#include "accede/cli/host_tools.hpp"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace accede::cli {
+
+/// Descriptors of QEMU's ends of the channels.
+struct VmChannels {
+  int console = -1;  ///< the first serial port
+  int report = -1;   ///< the report port
+  int control = -1;  ///< QMP
+};
+
+struct VmSetup {
+  Bytes memory;
+  Firmware firmware;                ///< `variables`, if any, is a copy that QEMU may write
+  std::filesystem::path partition;  ///< directory that becomes the EFI system partition
+  VmChannels channels;
+};
+
+/// The arguments, the program first. The VM never restarts: after power-off or reset it stands
+/// still with its memory intact until QEMU is stopped.
+[[nodiscard]] std::vector<std::string> qemu_arguments(const std::string& program,
+                                                      const VmSetup& setup);
+
+}  // namespace accede::cli

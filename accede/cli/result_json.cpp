@@ -1,0 +1,234 @@
+#include "accede/cli/result_json.hpp"
+
+#include "accede/cli/size_text.hpp"
+
+#include <cmath>
+#include <string>
+
+namespace accede::cli {
+namespace {
+
+using emulator::Counters;
+using emulator::Phase;
+using emulator::ReportHeader;
+
+Json or_null(std::optional<Bytes> size) {
+  return size ? Json(size->value()) : Json(nullptr);
+}
+
+/// Seconds to the microsecond: more digits say nothing.
+Json or_null(std::optional<double> seconds) {
+  return seconds ? Json(std::round(*seconds * 1e6) / 1e6) : Json(nullptr);
+}
+
+std::uint64_t by(const Counters& counters, Phase phase) {
+  return counters.accepted_bytes[static_cast<std::size_t>(phase)];
+}
+
+Json guest_json(const RunResult& result) {
+  Json guest;
+  const auto field = [&result](auto member) -> Json {
+    return result.up ? Json(((*result.up).*member).value()) : Json(nullptr);
+  };
+  guest["mem_total_bytes"] = field(&GuestState::mem_total);
+  guest["mem_free_bytes"] = field(&GuestState::mem_free);
+  guest["unaccepted_bytes"] = or_null(result.up ? result.up->unaccepted : std::nullopt);
+  guest["lost_bytes"] = or_null(lost_memory(result));
+  guest["ram_bytes"] = or_null(result.up ? result.up->ram : result.console_ram);
+  guest["knows_unaccepted_memory"] =
+      result.up ? Json(result.up->unaccepted.has_value()) : Json(nullptr);
+  guest["memory_encryption"] = result.encryption.empty() ? Json(nullptr) : Json(result.encryption);
+  guest["uptime_seconds"] = result.up ? Json(result.up->uptime_seconds) : Json(nullptr);
+  return guest;
+}
+
+Json accept_json(const ReportHeader& header) {
+  const Counters& counters = header.counters;
+  Json accept;
+  accept["bytes"] = total_accepted(counters);
+  accept["by_firmware_bytes"] = by(counters, Phase::kFirmware);
+  accept["by_loader_bytes"] = by(counters, Phase::kLoader);
+  accept["by_kernel_bytes"] = by(counters, Phase::kKernel);
+  accept["calls"] = {{"4k", counters.accept_calls[0]},
+                     {"2m", counters.accept_calls[1]},
+                     {"1g", counters.accept_calls[2]}};
+  accept["refused_1g"] = counters.refused_1g;
+  accept["size_mismatch"] = counters.size_mismatch;
+  accept["already_accepted"] = counters.already_accepted;
+  accept["other_errors"] = counters.accept_other_errors;
+  accept["longest_step_bytes"] = counters.longest_step_bytes;
+  accept["seconds"] = or_null(std::optional{seconds_of(counters.accept_ticks, header)});
+  return accept;
+}
+
+Json first_touch_json(const RunResult& result) {
+  if (!result.work || result.work->first_touch.count == 0) {
+    return nullptr;
+  }
+  const FirstTouch& touch = result.work->first_touch;
+  return {{"count", touch.count},        {"p50", touch.p50},     {"p99", touch.p99},
+          {"p999", touch.p999},          {"p9999", touch.p9999}, {"max", touch.max},
+          {"histogram", touch.histogram}};
+}
+
+Json work_json(const RunResult& result) {
+  if (!result.work) {
+    return nullptr;
+  }
+  const GuestWork& work = *result.work;
+  Json json{{"touched_bytes", work.touched.value()},
+            {"wrong_pages", work.wrong_pages},
+            {"seconds", or_null(std::optional{work.seconds})},
+            {"stopped", work.stopped},
+            {"mem_free_bytes", work.state.mem_free.value()},
+            {"unaccepted_bytes", or_null(work.state.unaccepted)}};
+  const auto& measured = result.at_work;
+  json["backed_bytes"] = or_null(measured ? measured->backed : std::nullopt);
+  json["accept_bytes"] = measured && measured->report
+                             ? Json(total_accepted(measured->report->header.counters))
+                             : Json(nullptr);
+  return json;
+}
+
+Json exits_json(const ReportHeader& header) {
+  const Counters& counters = header.counters;
+  Json tdcall = Json::object();
+  for (std::size_t leaf = 0; leaf < counters.tdcall.size(); ++leaf) {
+    if (counters.tdcall[leaf] != 0) {
+      tdcall[std::to_string(leaf)] = counters.tdcall[leaf];
+    }
+  }
+  if (counters.tdcall_other != 0) {
+    tdcall["other"] = counters.tdcall_other;
+  }
+  Json vmcall = Json::object();
+  for (std::size_t slot = 0; slot < counters.vmcall.size(); ++slot) {
+    if (counters.vmcall[slot] != 0) {
+      vmcall[std::string{vmcall_name(slot)}] = counters.vmcall[slot];
+    }
+  }
+  return {{"tdcall", tdcall},
+          {"vmcall", vmcall},
+          {"ghcb", Json::object()},
+          {"cpuid", counters.exits_cpuid},
+          {"npf", counters.exits_npf},
+          {"msr", counters.exits_msr},
+          {"io", counters.exits_io},
+          {"other", counters.exits_other},
+          {"idle_waits", counters.idle_waits},
+          {"ve_injected", counters.ve_injected}};
+}
+
+Json violations_json(const ReportHeader& header) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < header.violation_slots; ++i) {
+    const emulator::Violation& violation = header.violations[i];
+    list.push_back({{"kind", kind_name(violation.kind)},
+                    {"gpa", format_hex(violation.gpa)},
+                    {"rip", format_hex(violation.rip)},
+                    {"count", violation.count},
+                    {"fatal", violation.fatal != 0},
+                    {"vcpu", violation.vcpu},
+                    {"detail", violation.detail}});
+  }
+  return list;
+}
+
+Json fault_json(const RunResult& result) {
+  if (!result.fault) {
+    return nullptr;
+  }
+  const Fault& fault = *result.fault;
+  return {{"kind", fault.kind},   {"gpa", fault.gpa},  {"rip", fault.rip},
+          {"state", fault.state}, {"symbol", nullptr}, {"message", fault.message}};
+}
+
+/// What the emulator counted; zeros without one, so that a reader finds every field.
+void add_emulator(Json& json, const RunResult& result) {
+  const ReportHeader nothing{};
+  const ReportSnapshot* const main = main_report(result);
+  const ReportSnapshot* const last = last_report(result);
+  const ReportHeader& header = main != nullptr ? main->header : nothing;
+  const ReportHeader& end = last != nullptr ? last->header : nothing;
+
+  json["accept"] = accept_json(header);
+  json["first_touch_ns"] = first_touch_json(result);
+  json["work"] = work_json(result);
+  json["kexec"] = nullptr;
+  json["convert"] = {{"to_shared_bytes", header.counters.to_shared_bytes},
+                     {"to_private_bytes", header.counters.to_private_bytes},
+                     {"calls", header.counters.convert_calls}};
+  json["exits"] = exits_json(end);
+  json["emulator_seconds"] = or_null(std::optional{seconds_of(end.counters.exit_ticks, end)});
+  json["lazy_bytes"] = header.lazy_bytes;
+  json["launch_bytes"] = header.launch_bytes;
+  json["hidden_bytes"] = header.hidden_bytes;
+  json["events"] = {{"count", end.event_count}, {"dropped", end.event_dropped}};
+  json["violations"] = violations_json(end);
+}
+
+}  // namespace
+
+Json result_json(const RunResult& result) {
+  const RunLabel& label = result.label;
+  const bool emulated = label.platform != Platform::kNone;
+  Json json;
+  json["platform"] = name(label.platform);
+  json["memory_bytes"] = label.memory.value();
+  json["accept_mode"] = emulated ? name(label.mode) : "none";
+  json["firmware"] = emulated ? name(label.firmware) : "none";
+  json["accept_cost_ns"] = label.accept_cost ? Json(label.accept_cost->count()) : Json(nullptr);
+  json["kernel"] = label.kernel;
+  json["accel"] = "tcg";
+  json["vcpus"] = 1;
+  json["outcome"] = name(result.outcome);
+  json["message"] = result.message.empty() ? Json(nullptr) : Json(result.message);
+  json["seconds"] = {{"firmware", or_null(result.boot_services_exited)},
+                     {"kernel_to_init", or_null(kernel_to_init(result))},
+                     {"total", or_null(std::optional{result.total})}};
+  json["guest"] = guest_json(result);
+  const std::optional<Measurement>& rest = result.at_up ? result.at_up : result.at_end;
+  json["host"] = {{"backed_bytes", or_null(rest ? rest->backed : std::nullopt)}};
+  add_emulator(json, result);
+  json["fault"] = fault_json(result);
+  json["warnings"] = result.warnings;
+  if (exit_code(result) != kExitDone) {
+    json["console_tail"] = result.console_tail;
+  }
+  return json;
+}
+
+std::string json_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+std::optional<double> speedup(std::span<const RunResult> results) {
+  for (const RunResult& lazy : results) {
+    for (const RunResult& eager : results) {
+      const auto lazy_seconds = kernel_to_init(lazy);
+      const auto eager_seconds = kernel_to_init(eager);
+      const bool pair = lazy.label.mode == AcceptMode::kLazy &&
+                        eager.label.mode == AcceptMode::kEager &&
+                        lazy.label.kernel == eager.label.kernel;
+      if (pair && lazy_seconds && eager_seconds && *lazy_seconds > 0) {
+        return *eager_seconds / *lazy_seconds;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+Json results_json(std::span<const RunResult> results) {
+  if (results.size() == 1) {
+    return result_json(results.front());
+  }
+  Json runs = Json::array();
+  for (const RunResult& result : results) {
+    runs.push_back(result_json(result));
+  }
+  const auto ratio = speedup(results);
+  return {{"runs", runs},
+          {"speedup", ratio ? Json(std::round(*ratio * 1e4) / 1e4) : Json(nullptr)}};
+}
+
+}  // namespace accede::cli

@@ -1,0 +1,133 @@
+#include "accede/cli/result_notes.hpp"
+
+#include "accede/cli/size_text.hpp"
+
+#include <algorithm>
+
+namespace accede::cli {
+namespace {
+
+/// Less is what any firmware keeps for itself.
+constexpr Bytes kNotWorthMentioning{64ULL << 20};
+
+std::string console_tail(const RunResult& run) {
+  if (run.console_tail.empty()) {
+    return "The console showed nothing.\n";
+  }
+  std::string text = "The last lines of its console:\n";
+  for (const std::string& line : run.console_tail) {
+    text += "  | " + line + "\n";
+  }
+  return text;
+}
+
+std::string fault_text(const Fault& fault) {
+  std::string text = "the guest broke a rule and was stopped: " + fault.kind + "\n";
+  const auto field = [&text](std::string_view title, const std::string& value) {
+    if (!value.empty()) {
+      text += "  " + std::string{title} + value + "\n";
+    }
+  };
+  field("guest physical address  ", fault.gpa);
+  field("instruction (RIP)       ", fault.rip);
+  field("state of the page       ", fault.state);
+  field("what to look at         ", fault.message);
+  return text;
+}
+
+std::string lost_text(const RunResult& run) {
+  const auto lost = lost_memory(run);
+  const bool knows = run.up && run.up->unaccepted.has_value();
+  if (!run.up || !lost || *lost < kNotWorthMentioning) {
+    return "";
+  }
+  if (knows || run.label.platform == Platform::kNone) {
+    return format_size(*lost) + " of the VM's " + format_size(run.label.memory) +
+           " are not visible to the kernel.\n";
+  }
+  std::string text = run.label.kernel + " does not know unaccepted memory: " + format_size(*lost) +
+                     " of the VM's " + format_size(run.label.memory) + " are lost to it.\n";
+  if (run.label.firmware == FirmwareKind::kNever) {
+    text +=
+        "With --firmware accept-all the firmware accepts all memory before the kernel starts and\n"
+        "gives it all back.\n";
+  }
+  return text;
+}
+
+std::string violations_text(const RunResult& run) {
+  const ReportSnapshot* const report = last_report(run);
+  if (report == nullptr || report->header.violation_slots == 0) {
+    return "";
+  }
+  const emulator::ReportHeader& header = report->header;
+  std::string text = "rules that the guest broke:\n";
+  std::uint64_t listed = 0;
+  for (std::size_t i = 0; i < header.violation_slots; ++i) {
+    const emulator::Violation& violation = header.violations[i];
+    listed += violation.count;
+    text +=
+        "  " + std::to_string(violation.count) + " x " + std::string{kind_name(violation.kind)} +
+        ": it " + std::string{kind_meaning(violation.kind)} + "; " + format_hex(violation.gpa) +
+        " from RIP " + format_hex(violation.rip) + (violation.fatal != 0 ? " (fatal)" : "") + "\n";
+  }
+  if (header.violation_total > listed) {
+    text += "  and " + std::to_string(header.violation_total - listed) + " more at other places\n";
+  }
+  return text;
+}
+
+std::string outcome_text(const RunResult& run) {
+  switch (run.outcome) {
+    case Outcome::kUserspace:
+    case Outcome::kReady:
+      return "";
+    case Outcome::kGuestFault:
+      return (run.fault ? fault_text(*run.fault) : "the guest broke a rule\n") + console_tail(run);
+    case Outcome::kPanic:
+      return "the kernel gave up: " + run.message + "\n" + console_tail(run);
+    case Outcome::kTimeout:
+    case Outcome::kReset:
+      return run.message + "\n" + console_tail(run);
+  }
+  return "";
+}
+
+std::string work_text(const RunResult& run) {
+  if (run.work && run.work->wrong_pages != 0) {
+    return std::to_string(run.work->wrong_pages) +
+           " pages did not hold what the workload had written to them\n";
+  }
+  return "";
+}
+
+std::string events_text(const RunResult& run) {
+  const ReportSnapshot* const report = last_report(run);
+  if (report == nullptr || report->header.event_dropped == 0) {
+    return "";
+  }
+  return std::to_string(report->header.event_dropped) +
+         " events found the log full and are only counted\n";
+}
+
+}  // namespace
+
+std::string run_notes(const RunResult& run, std::string_view prefix) {
+  std::string text;
+  const auto paragraph = [&text, prefix](const std::string& body) {
+    if (!body.empty()) {
+      text += "\n" + std::string{prefix} + body;
+    }
+  };
+  paragraph(outcome_text(run));
+  paragraph(lost_text(run));
+  paragraph(violations_text(run));
+  paragraph(work_text(run));
+  paragraph(events_text(run));
+  for (const std::string& warning : run.warnings) {
+    paragraph("warning: " + warning + "\n");
+  }
+  return text;
+}
+
+}  // namespace accede::cli

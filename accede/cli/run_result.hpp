@@ -1,0 +1,85 @@
+// What one boot showed.
+#pragma once
+
+#include "accede/base/units.hpp"
+#include "accede/cli/boot_options.hpp"
+#include "accede/cli/console_line.hpp"
+#include "accede/cli/failure.hpp"
+#include "accede/cli/report_area.hpp"
+#include "accede/cli/report_line.hpp"
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace accede::cli {
+
+enum class Outcome {
+  kUserspace,   ///< our init (or with --initrd any init) ran
+  kReady,       ///< an EFI program did its work and returned success
+  kPanic,       ///< the kernel gave up
+  kGuestFault,  ///< the guest broke a rule and was stopped
+  kTimeout,
+  kReset,  ///< the VM reset or went off without any of these
+};
+
+[[nodiscard]] std::string_view name(Outcome outcome);
+
+/// The guest at rest, seen from outside.
+struct Measurement {
+  std::optional<ReportSnapshot> report;  ///< nothing without emulator
+  std::optional<Bytes> backed;           ///< host memory that backs guest RAM
+};
+
+/// The run's parameters that its report repeats.
+struct RunLabel {
+  Platform platform = Platform::kTdx;
+  Bytes memory;
+  AcceptMode mode = AcceptMode::kLazy;
+  FirmwareKind firmware = FirmwareKind::kNever;
+  std::string kernel;  ///< version, or file name
+  std::optional<std::chrono::nanoseconds> accept_cost;
+};
+
+struct RunResult {
+  RunLabel label;
+  Outcome outcome = Outcome::kReset;
+  std::string message;  ///< of a panic or of what else went wrong; may be empty
+
+  // Seconds since QEMU was started.
+  std::optional<double> boot_services_exited;
+  std::optional<double> up_at;
+  double total = 0;
+
+  std::optional<GuestState> up;
+  std::optional<GuestWork> work;
+  std::optional<Measurement> at_up;
+  std::optional<Measurement> at_work;
+  std::optional<Measurement> at_end;
+
+  std::optional<Fault> fault;
+  std::string encryption;            ///< "Intel TDX", as the kernel says it
+  std::optional<Bytes> console_ram;  ///< RAM according to the kernel's own message
+  std::vector<std::string> warnings;
+  std::vector<std::string> console_tail;  ///< last lines of the console, fit for a terminal
+};
+
+/// Exit code of the command for this run: how it ended, and whether memory held what was written.
+[[nodiscard]] ExitCode exit_code(const RunResult& result);
+
+/// The report area at the moment that the figures of the guest belong to: at rest when it got that
+/// far, else at the end; nullptr without emulator.
+[[nodiscard]] const ReportSnapshot* main_report(const RunResult& result);
+
+/// The latest report area there is.
+[[nodiscard]] const ReportSnapshot* last_report(const RunResult& result);
+
+/// RAM of the VM that the guest cannot see: the VM's memory less what the emulator hides less what
+/// the kernel manages. A few MiB belong to the firmware on every machine. Nothing when the kernel
+/// said nothing.
+[[nodiscard]] std::optional<Bytes> lost_memory(const RunResult& result);
+
+[[nodiscard]] std::optional<double> kernel_to_init(const RunResult& result);
+
+}  // namespace accede::cli

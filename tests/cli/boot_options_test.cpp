@@ -1,0 +1,196 @@
+#include "accede/cli/boot_options.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace accede::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+struct BadCase {
+  const char* what;
+  std::function<void(RawBootOptions&)> set;
+  const char* says;
+};
+
+class BootOptionsBad : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(BootOptionsBad, IsOneLineThatNamesTheOption) {
+  RawBootOptions raw;
+  GetParam().set(raw);
+  const auto options = check_boot_options(raw);
+  ASSERT_FALSE(options);
+  EXPECT_EQ(options.error().exit_code, kExitUsage);
+  EXPECT_THAT(options.error().message, HasSubstr(GetParam().says));
+  EXPECT_EQ(options.error().message.find('\n'), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Values, BootOptionsBad,
+    ::testing::Values(
+        BadCase{"Platform", [](auto& raw) { raw.platform = "sgx"; }, "--platform 'sgx': expected"},
+        BadCase{"MemoryText", [](auto& raw) { raw.memory = "much"; }, "--memory 'much'"},
+        BadCase{"MemoryEmpty", [](auto& raw) { raw.memory = ""; }, "--memory ''"},
+        BadCase{"MemorySmall", [](auto& raw) { raw.memory = "1023M"; }, "less than 1G"},
+        BadCase{"MemoryLarge", [](auto& raw) { raw.memory = "501G"; }, "at most 500G"},
+        BadCase{"MemoryHuge", [](auto& raw) { raw.memory = "16000000T"; }, "at most 500G"},
+        BadCase{"MemoryOdd", [](auto& raw) { raw.memory = "2000000001"; }, "multiple of 1M"},
+        BadCase{"Accept", [](auto& raw) { raw.accept = "lazy,never"; }, "--accept 'never'"},
+        BadCase{"AcceptEmptyPart", [](auto& raw) { raw.accept = "lazy,"; }, "--accept ''"},
+        BadCase{"Firmware", [](auto& raw) { raw.firmware = "some"; }, "--firmware 'some'"},
+        BadCase{"Backing", [](auto& raw) { raw.backing = "1g"; }, "--backing '1g'"},
+        BadCase{"Loader", [](auto& raw) { raw.loader = "grub"; }, "--loader 'grub'"},
+        BadCase{"Accel", [](auto& raw) { raw.accel = "hvf"; }, "--accel 'hvf'"},
+        BadCase{"Kernels", [](auto& raw) { raw.kernel = "a,,b"; }, "--kernel"},
+        BadCase{"Cost", [](auto& raw) { raw.accept_cost = "fast"; }, "--accept-cost 'fast'"},
+        BadCase{"CostZero", [](auto& raw) { raw.accept_cost = "0us"; }, "--accept-cost"},
+        BadCase{"CostLong", [](auto& raw) { raw.accept_cost = "11s"; }, "--accept-cost"},
+        BadCase{"Timeout", [](auto& raw) { raw.timeout = "soon"; }, "--timeout 'soon'"},
+        BadCase{"TimeoutZero", [](auto& raw) { raw.timeout = "0"; }, "--timeout '0'"},
+        BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "many"; }, "--vcpus 'many'"},
+        BadCase{"VcpusZero", [](auto& raw) { raw.vcpus = "0"; }, "--vcpus '0'"},
+        BadCase{"SeptVe", [](auto& raw) { raw.sept_ve_disable = "yes"; }, "--sept-ve-disable"},
+        BadCase{"Touch", [](auto& raw) { raw.touch = "some"; }, "--touch 'some'"},
+        BadCase{"TouchMore", [](auto& raw) { raw.touch = "5G"; }, "more than the VM"},
+        BadCase{"AppendLines", [](auto& raw) { raw.append = "a\nkernel=x"; }, "control characters"},
+        BadCase{"AppendLong", [](auto& raw) { raw.append = std::string(1501, 'a'); }, "--append"}),
+    [](const auto& test) { return std::string{test.param.what}; });
+
+INSTANTIATE_TEST_SUITE_P(
+    NotYet, BootOptionsBad,
+    ::testing::Values(
+        BadCase{"Snp", [](auto& raw) { raw.platform = "snp"; }, "--platform snp: not yet"},
+        BadCase{"Handshake", [](auto& raw) { raw.firmware = "handshake"; },
+                "--firmware handshake: not yet"},
+        BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
+                "--firmware-accept: not yet"},
+        BadCase{"LoaderAccede", [](auto& raw) { raw.loader = "accede"; }, "not yet"},
+        BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
+        BadCase{"Kexec", [](auto& raw) { raw.kexec = true; }, "--kexec: not yet"},
+        BadCase{"Steps", [](auto& raw) { raw.steps = true; }, "--steps: not yet"},
+        BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "4"; }, "not yet"},
+        BadCase{"Strict", [](auto& raw) { raw.strict = ""; }, "--strict: not yet"},
+        BadCase{"Kvm", [](auto& raw) { raw.accel = "kvm"; }, "--accel kvm: not yet"},
+        BadCase{"Report", [](auto& raw) { raw.report = "a.html"; }, "--report: not yet"},
+        BadCase{"Guest", [](auto& raw) { raw.kernel = "linux,guest"; }, "--kernel guest: not yet"},
+        BadCase{"Background", [](auto& raw) { raw.accept = "background"; },
+                "--accept background: not yet"}),
+    [](const auto& test) { return std::string{test.param.what}; });
+
+INSTANTIATE_TEST_SUITE_P(Contradictions, BootOptionsBad,
+                         ::testing::Values(BadCase{"EventsBothWays",
+                                                   [](auto& raw) {
+                                                     raw.events = "e.bin";
+                                                     raw.no_events = true;
+                                                   },
+                                                   "exclude each other"},
+                                           BadCase{"TouchInForeignInit",
+                                                   [](auto& raw) {
+                                                     raw.initrd = "i.cpio";
+                                                     raw.touch = "all";
+                                                   },
+                                                   "--initrd replaces it"},
+                                           BadCase{"EagerWithoutEmulator",
+                                                   [](auto& raw) {
+                                                     raw.platform = "none";
+                                                     raw.accept = "lazy,eager";
+                                                   },
+                                                   "--accept: --platform none"},
+                                           BadCase{"FirmwareWithoutEmulator",
+                                                   [](auto& raw) {
+                                                     raw.platform = "none";
+                                                     raw.firmware = "accept-all";
+                                                   },
+                                                   "--firmware: --platform none"},
+                                           BadCase{"CostWithoutEmulator",
+                                                   [](auto& raw) {
+                                                     raw.platform = "none";
+                                                     raw.accept_cost = "1ms";
+                                                   },
+                                                   "--accept-cost: --platform none"},
+                                           BadCase{"EventsWithoutEmulator",
+                                                   [](auto& raw) {
+                                                     raw.platform = "none";
+                                                     raw.events = "e.bin";
+                                                   },
+                                                   "--events: --platform none"}),
+                         [](const auto& test) { return std::string{test.param.what}; });
+
+TEST(BootOptions, DefaultsAreTheContracts) {
+  const auto options = check_boot_options({});
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->platform, Platform::kTdx);
+  EXPECT_EQ(options->memory, Bytes{4ULL << 30});
+  EXPECT_THAT(options->modes, ElementsAre(AcceptMode::kLazy));
+  EXPECT_EQ(options->firmware, FirmwareKind::kNever);
+  EXPECT_EQ(options->backing, "2m");
+  EXPECT_THAT(options->kernels, ElementsAre("linux"));
+  EXPECT_FALSE(options->initrd || options->accept_cost || options->touch || options->events_file);
+  EXPECT_TRUE(options->events && options->sept_ve_disable);
+  EXPECT_FALSE(options->json);
+  EXPECT_EQ(options->timeout, std::chrono::seconds{128});
+}
+
+TEST(BootOptions, TakesEveryOptionOfThisVersion) {
+  RawBootOptions raw;
+  raw.platform = "tdx";
+  raw.memory = "64G";
+  raw.accept = "lazy,eager";
+  raw.firmware = "accept-all";
+  raw.backing = "4k";
+  raw.kernel = "debian-6.1,./bzImage";
+  raw.append = "nokaslr";
+  raw.loader = "stub";
+  raw.accept_cost = "1.4ms";
+  raw.vcpus = "1";
+  raw.accel = "tcg";
+  raw.timeout = "7";
+  raw.console = "-";
+  raw.touch = "1G";
+  raw.sept_ve_disable = "off";
+  raw.no_events = true;
+  raw.json = true;
+  const auto options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_THAT(options->modes, ElementsAre(AcceptMode::kLazy, AcceptMode::kEager));
+  EXPECT_EQ(options->firmware, FirmwareKind::kAcceptAll);
+  EXPECT_EQ(options->backing, "4k");
+  EXPECT_THAT(options->kernels, ElementsAre("debian-6.1", "./bzImage"));
+  EXPECT_EQ(options->append, "nokaslr");
+  EXPECT_EQ(options->accept_cost, std::chrono::microseconds{1400});
+  EXPECT_EQ(options->timeout, std::chrono::seconds{7});
+  EXPECT_EQ(options->console_file, "-");
+  EXPECT_EQ(options->touch, "1073741824");
+  EXPECT_FALSE(options->sept_ve_disable || options->events);
+  EXPECT_TRUE(options->json);
+}
+
+TEST(BootOptions, TakesTheLimitsOfMemory) {
+  for (const char* const size : {"1G", "500G"}) {
+    RawBootOptions raw;
+    raw.memory = size;
+    EXPECT_TRUE(check_boot_options(raw)) << size;
+  }
+}
+
+TEST(BootOptions, LazyWithoutEmulatorIsNoContradiction) {
+  RawBootOptions raw;
+  raw.platform = "none";
+  raw.accept = "lazy";
+  EXPECT_TRUE(check_boot_options(raw));
+}
+
+TEST(BootOptions, ListsKeepEmptyParts) {
+  EXPECT_THAT(split_list("a,b"), ElementsAre("a", "b"));
+  EXPECT_THAT(split_list("a,,b,"), ElementsAre("a", "", "b", ""));
+  EXPECT_THAT(split_list(""), ElementsAre(""));
+}
+
+}  // namespace
+}  // namespace accede::cli

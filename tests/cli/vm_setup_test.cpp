@@ -1,0 +1,196 @@
+// What a VM is started with: files, configuration, QEMU's command line.
+#include "accede/cli/file_text.hpp"
+#include "accede/cli/host_tools.hpp"
+#include "accede/cli/qemu_command.hpp"
+#include "accede/cli/vm_files.hpp"
+#include "accede/emulator/report_layout.hpp"
+#include "tests/cli/made_up_kernel.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace accede::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+BootOptions options(const RawBootOptions& raw = {}) {
+  return check_boot_options(raw).value();
+}
+
+RunPlan linux_plan(AcceptMode mode = AcceptMode::kLazy) {
+  return {.mode = mode,
+          .kernel = "/boot/vmlinuz",
+          .image = {.kind = KernelKind::kLinux, .version = "6.12"},
+          .initrd = "/init.cpio"};
+}
+
+TEST(KernelCommandLine, PutsTheUsersTextLast) {
+  RawBootOptions raw;
+  raw.append = "nokaslr x=y";
+  raw.touch = "1M";
+  EXPECT_THAT(kernel_command_line(options(raw), linux_plan(AcceptMode::kEager)),
+              AllOf(StartsWith("console=ttyS0 panic=-1 "),
+                    testing::EndsWith(" accept_memory=eager accede.touch=1048576 nokaslr x=y")));
+}
+
+TEST(KernelCommandLine, OnlyEagerSaysSo) {
+  EXPECT_THAT(kernel_command_line(options(), linux_plan()), Not(HasSubstr("accept_memory")));
+}
+
+TEST(KernelCommandLine, AnEfiProgramGetsOnlyTheUsersText) {
+  RawBootOptions raw;
+  raw.append = "run";
+  RunPlan plan = linux_plan();
+  plan.image.kind = KernelKind::kEfiProgram;
+  EXPECT_EQ(kernel_command_line(options(raw), plan), "run");
+}
+
+TEST(LauncherConfig, SaysEverythingOfTheContract) {
+  RawBootOptions raw;
+  raw.firmware = "accept-all";
+  raw.backing = "4k";
+  raw.accept_cost = "1400us";
+  raw.sept_ve_disable = "off";
+  raw.no_events = true;
+  const std::string text = launcher_config(options(raw), linux_plan());
+  EXPECT_THAT(text, StartsWith("platform=tdx\nfirmware=accept-all\nbacking=4k\n"
+                               "accept-cost-ns=1400000\nevents=off\nsept-ve-disable=off\n"
+                               "kernel=\\accede\\kernel.efi\ninitrd=\\accede\\initrd\n"
+                               "append=console=ttyS0"));
+}
+
+TEST(LauncherConfig, WithoutEmulatorThereIsNothingToConfigure) {
+  RawBootOptions raw;
+  raw.platform = "none";
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()), StartsWith("platform=none\nkernel="));
+}
+
+TEST(QemuCommand, DescribesTheMachine) {
+  const auto arguments =
+      qemu_arguments("qemu", {.memory = Bytes{64ULL << 30},
+                              .firmware = {.code = "/f/OVMF.fd", .variables = std::nullopt},
+                              .partition = "/tmp/a,b \"c\"",
+                              .channels = {.console = 5, .report = 6, .control = 7}});
+  EXPECT_EQ(arguments.front(), "qemu");
+  for (const char* const argument :
+       {"-no-reboot", "-no-shutdown", "-nodefaults", "/f/OVMF.fd", "65536M",
+        "memory-backend-ram,id=ram,reserve=off,size=65536M", "socket,id=console,fd=5",
+        "socket,id=report,fd=6", "socket,id=control,fd=7",
+        "isa-debugcon,chardev=report,iobase=0xacc"}) {
+    EXPECT_THAT(arguments, Contains(argument));
+  }
+  const auto disk = std::ranges::find(arguments, "-blockdev");
+  ASSERT_NE(disk, arguments.end());
+  EXPECT_EQ(nlohmann::json::parse(*(disk + 1))["file"]["dir"], "/tmp/a,b \"c\"");
+}
+
+TEST(QemuCommand, SplitFirmwareIsFlash) {
+  const auto arguments =
+      qemu_arguments("qemu", {.memory = Bytes{1ULL << 30},
+                              .firmware = {.code = "/f/CODE.fd", .variables = "/tmp/x,y/VARS.fd"},
+                              .partition = "/tmp/esp",
+                              .channels = {}});
+  EXPECT_THAT(arguments, Contains("if=pflash,format=raw,unit=0,readonly=on,file=/f/CODE.fd"));
+  EXPECT_THAT(arguments, Contains("if=pflash,format=raw,unit=1,file=/tmp/x,,y/VARS.fd"));
+  EXPECT_THAT(arguments, Not(Contains("-bios")));
+}
+
+class VmFilesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = TempDir::make(TempDir::default_parent(), "accede-test-");
+    ASSERT_TRUE(made);
+    directory_.emplace(std::move(*made));
+    put("usr/share/OVMF/OVMF_CODE_4M.fd", "code");
+  }
+  void put(const std::string& name, std::string_view text) {
+    fs::create_directories(path(name).parent_path());
+    ASSERT_TRUE(write_text(path(name), text));
+  }
+  [[nodiscard]] fs::path path(const std::string& name) const { return directory_->path() / name; }
+
+  std::optional<TempDir> directory_;
+};
+
+TEST_F(VmFilesTest, FindsSplitFirmwareOnlyWithItsVariables) {
+  EXPECT_FALSE(find_firmware(directory_->path()));
+  put("usr/share/OVMF/OVMF_VARS_4M.fd", "variables");
+  const auto firmware = find_firmware(directory_->path());
+  ASSERT_TRUE(firmware);
+  EXPECT_EQ(firmware->variables, path("usr/share/OVMF/OVMF_VARS_4M.fd"));
+}
+
+TEST_F(VmFilesTest, PrefersACombinedImage) {
+  put("usr/share/OVMF/OVMF_VARS_4M.fd", "variables");
+  put("usr/share/ovmf/OVMF.fd", "both");
+  const auto firmware = find_firmware(directory_->path());
+  ASSERT_TRUE(firmware);
+  EXPECT_EQ(firmware->code, path("usr/share/ovmf/OVMF.fd"));
+  EXPECT_FALSE(firmware->variables);
+}
+
+TEST_F(VmFilesTest, FillsAPartitionAndRemovesIt) {
+  put("launcher", "L");
+  put("init", "I");
+  put("kernel", "K");
+  put("variables", "V");
+  const HostTools tools{
+      .qemu = "qemu",
+      .firmware = {.code = path("usr/share/OVMF/OVMF_CODE_4M.fd"), .variables = path("variables")},
+      .launcher = path("launcher"),
+      .init = path("init")};
+  RunPlan plan = linux_plan();
+  plan.kernel = path("kernel");
+  plan.initrd = path("init");
+  fs::path made;
+  {
+    const auto files = make_vm_files(options(), plan, tools);
+    ASSERT_TRUE(files) << files.error().message;
+    made = files->directory.path();
+    EXPECT_EQ(fs::status(made).permissions(), fs::perms::owner_all);
+    EXPECT_TRUE(fs::exists(files->partition / "EFI" / "BOOT" / "BOOTX64.EFI"));
+    EXPECT_TRUE(fs::exists(files->partition / "accede" / "kernel.efi"));
+    EXPECT_TRUE(fs::exists(files->partition / "accede" / "initrd"));
+    EXPECT_TRUE(fs::exists(files->partition / "accede" / "accede.cfg"));
+    EXPECT_NE(files->firmware.variables, path("variables"));
+    EXPECT_TRUE(fs::exists(*files->firmware.variables));
+  }
+  EXPECT_FALSE(fs::exists(made));
+  EXPECT_TRUE(fs::exists(path("kernel")));
+}
+
+TEST_F(VmFilesTest, LeavesNothingWhenAFileIsMissing) {
+  put("launcher", "L");
+  const HostTools tools{.qemu = "qemu",
+                        .firmware = {.code = "f", .variables = std::nullopt},
+                        .launcher = path("launcher"),
+                        .init = path("init")};
+  setenv("TMPDIR", directory_->path().c_str(), 1);
+  const auto files = make_vm_files(options(), linux_plan(), tools);
+  unsetenv("TMPDIR");
+  ASSERT_FALSE(files);
+  EXPECT_EQ(files.error().exit_code, kExitMissing);
+  for (const auto& entry : fs::directory_iterator{directory_->path()}) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("accede-"));
+  }
+}
+
+TEST(HostTools, FindsProgramsInPath) {
+  EXPECT_TRUE(find_program("sh"));
+  EXPECT_FALSE(find_program("no-such-program-anywhere"));
+  EXPECT_FALSE(find_program("/etc/passwd"));
+  EXPECT_GT(host_available_bytes().value_or(0), 0U);
+}
+
+}  // namespace
+}  // namespace accede::cli
