@@ -127,7 +127,7 @@ std::expected<OutputFiles, Failure> open_outputs(const BootOptions& options) {
 void save_events(OutputFiles& files, const RunResult& result) {
   const ReportSnapshot* const report = last_report(result);
   if (files.events.is_open() && report != nullptr) {
-    files.events << event_file_section(*report, json_text(result_json(result), -1));
+    files.events << event_file_section(*report, run_json(result));
   }
 }
 
@@ -142,7 +142,7 @@ std::string run_title(const RunPlan& plan, std::size_t index, std::size_t count)
 void print_results(const BootOptions& options, std::span<const RunResult> results,
                    std::ostream& out) {
   if (options.json) {
-    out << json_text(results_json(results), 2) << "\n";
+    out << results_json(results) << "\n";
   } else {
     out << results_text(results);
   }

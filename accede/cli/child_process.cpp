@@ -41,6 +41,9 @@ int become(const ChildSetup& setup, char* const* arguments, pid_t parent) {
   if (setup.first_to_kill) {
     write_file("/proc/self/oom_score_adj", "1000");
   }
+  if (setup.no_huge_pages) {
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);  // kept across exec
+  }
   const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
   redirect(nothing, STDIN_FILENO);
   redirect(setup.stdout_fd < 0 ? nothing : setup.stdout_fd, STDOUT_FILENO);

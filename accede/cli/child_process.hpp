@@ -21,6 +21,7 @@ struct ChildSetup {
   std::vector<int> inherited;          ///< further descriptors, kept with their numbers
   std::string directory;               ///< to work in; empty: this process's
   bool first_to_kill = false;          ///< for the kernel, when memory runs out
+  bool no_huge_pages = false;          ///< back memory in small pages only
 };
 
 /// Owns a running child in a process group of its own. The group is killed when the owner is

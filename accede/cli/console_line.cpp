@@ -28,6 +28,24 @@ GuestState parse_state(const nlohmann::json& object) {
   return state;
 }
 
+/// A list of [upper bound, count]; entries of another form are left out.
+std::vector<LatencyBucket> parse_histogram(const nlohmann::json& object) {
+  std::vector<LatencyBucket> histogram;
+  const auto list = object.find("histogram");
+  if (list == object.end() || !list->is_array()) {
+    return histogram;
+  }
+  for (const nlohmann::json& entry : *list) {
+    const bool pair = entry.is_array() && entry.size() == 2 && entry[0].is_number_unsigned() &&
+                      entry[1].is_number_unsigned();
+    if (pair) {
+      histogram.push_back(
+          {.upper_ns = entry[0].get<std::uint64_t>(), .count = entry[1].get<std::uint64_t>()});
+    }
+  }
+  return histogram;
+}
+
 FirstTouch parse_first_touch(const nlohmann::json& object) {
   const auto number = [&object](const char* name) {
     return number_field(object, name).value_or(0);
@@ -38,7 +56,7 @@ FirstTouch parse_first_touch(const nlohmann::json& object) {
           .p999 = number("p999"),
           .p9999 = number("p9999"),
           .max = number("max"),
-          .histogram = object.value("histogram", nlohmann::json::array())};
+          .histogram = parse_histogram(object)};
 }
 
 GuestWork parse_work(const nlohmann::json& object) {

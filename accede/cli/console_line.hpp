@@ -5,11 +5,11 @@
 #include "accede/base/units.hpp"
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 namespace accede::cli {
 
@@ -26,6 +26,12 @@ struct GuestState {
   std::optional<Bytes> ram;
 };
 
+/// Durations up to and including `upper_ns` that are above those of the bucket before.
+struct LatencyBucket {
+  std::uint64_t upper_ns = 0;
+  std::uint64_t count = 0;
+};
+
 /// First-touch latency of the workload in nanoseconds.
 struct FirstTouch {
   std::uint64_t count = 0;
@@ -34,7 +40,7 @@ struct FirstTouch {
   std::uint64_t p999 = 0;
   std::uint64_t p9999 = 0;
   std::uint64_t max = 0;
-  nlohmann::json histogram;  ///< list of [upper_bound_ns, count], as the guest sent it
+  std::vector<LatencyBucket> histogram;
 };
 
 struct GuestUp {

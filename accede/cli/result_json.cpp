@@ -3,10 +3,15 @@
 #include "accede/cli/size_text.hpp"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 namespace accede::cli {
 namespace {
+
+/// Keeps the order in which fields are written.
+using Json = nlohmann::ordered_json;
 
 using emulator::Counters;
 using emulator::Phase;
@@ -16,9 +21,9 @@ Json or_null(std::optional<Bytes> size) {
   return size ? Json(size->value()) : Json(nullptr);
 }
 
-/// Seconds to the microsecond: more digits say nothing.
-Json or_null(std::optional<double> seconds) {
-  return seconds ? Json(std::round(*seconds * 1e6) / 1e6) : Json(nullptr);
+/// Seconds and ratios to the sixth digit: more say nothing.
+Json or_null(std::optional<double> value) {
+  return value ? Json(std::round(*value * 1e6) / 1e6) : Json(nullptr);
 }
 
 std::uint64_t by(const Counters& counters, Phase phase) {
@@ -66,9 +71,12 @@ Json first_touch_json(const RunResult& result) {
     return nullptr;
   }
   const FirstTouch& touch = result.work->first_touch;
-  return {{"count", touch.count},        {"p50", touch.p50},     {"p99", touch.p99},
-          {"p999", touch.p999},          {"p9999", touch.p9999}, {"max", touch.max},
-          {"histogram", touch.histogram}};
+  Json histogram = Json::array();
+  for (const LatencyBucket& bucket : touch.histogram) {
+    histogram.push_back({bucket.upper_ns, bucket.count});
+  }
+  return {{"count", touch.count}, {"p50", touch.p50}, {"p99", touch.p99},      {"p999", touch.p999},
+          {"p9999", touch.p9999}, {"max", touch.max}, {"histogram", histogram}};
 }
 
 Json work_json(const RunResult& result) {
@@ -167,9 +175,7 @@ void add_emulator(Json& json, const RunResult& result) {
   json["violations"] = violations_json(end);
 }
 
-}  // namespace
-
-Json result_json(const RunResult& result) {
+Json run_object(const RunResult& result) {
   const RunLabel& label = result.label;
   const bool emulated = label.platform != Platform::kNone;
   Json json;
@@ -198,37 +204,29 @@ Json result_json(const RunResult& result) {
   return json;
 }
 
-std::string json_text(const Json& json, int indent) {
+/// With what is not UTF-8 replaced, so that no guest can spoil the document. `indent` negative: on
+/// one line.
+std::string to_text(const Json& json, int indent) {
   return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
-std::optional<double> speedup(std::span<const RunResult> results) {
-  for (const RunResult& lazy : results) {
-    for (const RunResult& eager : results) {
-      const auto lazy_seconds = kernel_to_init(lazy);
-      const auto eager_seconds = kernel_to_init(eager);
-      const bool pair = lazy.label.mode == AcceptMode::kLazy &&
-                        eager.label.mode == AcceptMode::kEager &&
-                        lazy.label.kernel == eager.label.kernel;
-      if (pair && lazy_seconds && eager_seconds && *lazy_seconds > 0) {
-        return *eager_seconds / *lazy_seconds;
-      }
-    }
-  }
-  return std::nullopt;
+}  // namespace
+
+std::string run_json(const RunResult& result) {
+  return to_text(run_object(result), -1);
 }
 
-Json results_json(std::span<const RunResult> results) {
+std::string results_json(std::span<const RunResult> results) {
+  constexpr int kIndent = 2;
   if (results.size() == 1) {
-    return result_json(results.front());
+    return to_text(run_object(results.front()), kIndent);
   }
   Json runs = Json::array();
   for (const RunResult& result : results) {
-    runs.push_back(result_json(result));
+    runs.push_back(run_object(result));
   }
   const auto ratio = speedup(results);
-  return {{"runs", runs},
-          {"speedup", ratio ? Json(std::round(*ratio * 1e4) / 1e4) : Json(nullptr)}};
+  return to_text({{"runs", runs}, {"speedup", or_null(ratio)}}, kIndent);
 }
 
 }  // namespace accede::cli

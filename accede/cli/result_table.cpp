@@ -1,6 +1,5 @@
 #include "accede/cli/result_table.hpp"
 
-#include "accede/cli/result_json.hpp"
 #include "accede/cli/result_notes.hpp"
 #include "accede/cli/size_text.hpp"
 

@@ -84,4 +84,20 @@ std::optional<double> kernel_to_init(const RunResult& result) {
   return *result.up_at - *result.boot_services_exited;
 }
 
+std::optional<double> speedup(std::span<const RunResult> results) {
+  for (const RunResult& lazy : results) {
+    for (const RunResult& eager : results) {
+      const auto lazy_seconds = kernel_to_init(lazy);
+      const auto eager_seconds = kernel_to_init(eager);
+      const bool pair = lazy.label.mode == AcceptMode::kLazy &&
+                        eager.label.mode == AcceptMode::kEager &&
+                        lazy.label.kernel == eager.label.kernel;
+      if (pair && lazy_seconds && eager_seconds && *lazy_seconds > 0) {
+        return *eager_seconds / *lazy_seconds;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace accede::cli

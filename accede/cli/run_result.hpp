@@ -9,6 +9,7 @@
 #include "accede/cli/report_line.hpp"
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -81,5 +82,9 @@ struct RunResult {
 [[nodiscard]] std::optional<Bytes> lost_memory(const RunResult& result);
 
 [[nodiscard]] std::optional<double> kernel_to_init(const RunResult& result);
+
+/// `kernel_to_init` of the first eager run over that of the first lazy run of the same kernel;
+/// nothing when there are not both.
+[[nodiscard]] std::optional<double> speedup(std::span<const RunResult> results);
 
 }  // namespace accede::cli

@@ -130,7 +130,11 @@ std::expected<void, Failure> VmRun::start() {
        .stderr_fd = errors_.theirs.get(),
        .inherited = {setup.channels.console, setup.channels.report, setup.channels.control},
        .directory = {},
-       .first_to_kill = true});
+       .first_to_kill = true,
+       // Guest memory in small pages: what the guest touches is what the host backs, to the page,
+       // and the time does not hang on whether the host finds huge pages (4.5 ms or 0.2 ms for the
+       // same 2 MiB on one machine).
+       .no_huge_pages = true});
   if (!child) {
     return std::unexpected{child.error()};
   }
