@@ -20,6 +20,10 @@ namespace accede::host {
 using abi::tdx::SeptLevel;
 using abi::tdx::SeptState;
 
+namespace internal {
+class LockedEntry;  // sept_lock.hpp
+}
+
 /// What a TD is created with, as far as page states depend on it.
 struct SecureEptConfig {
   unsigned gpa_width = 48;         ///< GPAW: 48 or 52; the shared bit is GPAW-1
@@ -165,7 +169,7 @@ class SecureEpt {
   [[nodiscard]] static Bytes storage_bound(std::span<const PhysRange> ranges, unsigned gpa_width,
                                            std::uint64_t mixed_2m_regions);
 
-  // --- The guest's side -----------------------------------------------------------------------
+  // --- The guest's side ---
 
   /// TDG.MEM.PAGE.ACCEPT with operand RCX as the guest gave it (TDX module: MEM.PAGE.ACCEPT,
   /// reference 2.1). `zero_page` clears one 4 KiB host page, never under a lock; a 2M page takes
@@ -192,7 +196,7 @@ class SecureEpt {
   void set_pending_ve_disable(bool disable);
   [[nodiscard]] bool pending_ve_disable() const;
 
-  // --- The host's side (SEAMCALLs) --------------------------------------------------------------
+  // --- The host's side (SEAMCALLs) ---
   // Common to all: GPA or level out of range OPERAND_INVALID|RCX; no table on the way, a blocked
   // one, or a larger leaf EPT_WALK_FAILED|RCX; entry locked OPERAND_BUSY|RCX; source state not
   // legal EPT_ENTRY_STATE_INCORRECT|RCX; host page misaligned OPERAND_INVALID|R8.
@@ -235,7 +239,7 @@ class SecureEpt {
   [[nodiscard]] VcpuEpoch vcpu_entered();
   void vcpu_left(VcpuEpoch epoch);
 
-  // --- Looking -----------------------------------------------------------------------------------
+  // --- Looking ---
 
   /// The entry in which a walk for `gpa` ends; nothing for an address that is not private.
   [[nodiscard]] std::optional<EntryView> lookup(PhysAddr gpa) const;
@@ -253,7 +257,7 @@ class SecureEpt {
   /// True when the structure is sound. Only while no other call runs.
   [[nodiscard]] bool invariants() const;
 
-  // --- For tests ---------------------------------------------------------------------------------
+  // --- For tests ---
 
   /// The next `count` accepts that reach an entry find it busy. Replaces what was left over.
   void inject_busy(std::uint32_t count, BusyCause cause);
@@ -263,7 +267,8 @@ class SecureEpt {
   [[nodiscard]] bool force_state(PhysAddr gpa, SeptLevel level, SeptState state);
 
  private:
-  class Locked;
+  using Locked = internal::LockedEntry;
+  friend Locked;
 
   /// An entry as it reads now, in the module's layout, and how much memory reads the same.
   struct Found {
@@ -274,9 +279,10 @@ class SecureEpt {
 
   using Entry = std::uint64_t;
 
-  [[nodiscard]] Entry* table(std::uint64_t link) const;
   [[nodiscard]] bool is_private(PhysAddr gpa) const { return gpa < private_end(); }
-  [[nodiscard]] bool legal(PhysAddr gpa, SeptLevel level) const;
+  [[nodiscard]] bool legal(PhysAddr gpa, SeptLevel level) const {
+    return is_private(gpa) && gpa.is_aligned(abi::tdx::level_bytes(level));
+  }
   [[nodiscard]] Found find(PhysAddr gpa, SeptLevel level) const;
   [[nodiscard]] std::optional<Found> find_once(PhysAddr gpa, SeptLevel level) const;
 

@@ -32,7 +32,8 @@ struct TdMemoryHooks {
   /// The guest may now use the private page: `gpa` and `hpa` are the bases of a page of `size`.
   FunctionRef<void(PhysAddr gpa, PhysAddr hpa, PageSize size)> mapped;
   /// The guest must no longer reach these private pages; called before they are removed. They may
-  /// be a part of a larger page that `mapped` reported: the embedder splits or drops that.
+  /// be a part of a larger page that `mapped` reported: the embedder splits or drops that. Some of
+  /// them may never have been mapped.
   FunctionRef<void(PhysRange)> private_gone;
   /// The guest must no longer reach these pages through their shared addresses.
   FunctionRef<void(PhysRange)> shared_gone;
@@ -169,9 +170,9 @@ class TdMemory {
   /// and last byte -> INVALID_OPERAND; not multiples of 4 KiB -> ALIGN_ERROR. Then converts 2 MiB
   /// at a time; private to shared = BLOCK, TRACK, REMOVE (the content is lost). Pages outside RAM
   /// and pages that are so already succeed without effect.
-  /// A conversion that cannot go on (storage, vCPUs that do not leave, an accept that does not end)
-  /// answers RETRY when something was converted or the cause is passing, else kOutOfStorage.
-  /// Calls hooks private_gone, shared_gone, kick_vcpus.
+  /// A part of a 2M page needs one table of storage. A conversion that cannot go on (storage, vCPUs
+  /// that do not leave, an accept that does not end) answers RETRY when something was converted or
+  /// the cause is passing, else kOutOfStorage. Calls hooks private_gone, shared_gone, kick_vcpus.
   [[nodiscard]] MapGpaOutcome map_gpa(std::uint64_t start, std::uint64_t size,
                                       const TdMemoryHooks& hooks);
 
@@ -183,8 +184,9 @@ class TdMemory {
   [[nodiscard]] bool invariants() const;
 
  private:
-  class FaultScope;
-  class ConversionScope;
+  /// A vCPU leaves within an interrupt. Past this count something is wrong and the guest is asked
+  /// to try again.
+  static constexpr unsigned kTrackTries = 1U << 12;
 
   enum class Step : std::uint8_t {
     kDone,          ///< done, or somebody else did it; look again
@@ -193,7 +195,9 @@ class TdMemory {
     kOutOfStorage,  ///< nothing changed
   };
 
-  [[nodiscard]] std::atomic<std::uint32_t>& region(PhysAddr gpa);
+  [[nodiscard]] std::atomic<std::uint32_t>& region(PhysAddr gpa) {
+    return regions_[(gpa.value() >> page_shift(PageSize::k2M)) % regions_.size()];
+  }
   [[nodiscard]] PageSize backing_size(PhysAddr gpa, PageSize cap) const;
   [[nodiscard]] Step add_tables(PhysAddr gpa, SeptLevel down_to);
   [[nodiscard]] Step augment(PhysAddr gpa, PageSize cap, const TdMemoryHooks& hooks);

@@ -239,8 +239,7 @@ TEST(SecureEptConcurrency, OneGigPagesComeAndGoUnderWalkers) {
   EXPECT_TRUE(sept.ept.invariants());
 }
 
-// --- TdMemory: what a conversion and a fault of one region may not do at the same time
-// --------------
+// --- TdMemory: what a conversion and a fault of one region may not do at the same time ---
 
 TEST(TdMemoryExclusion, AFaultDuringAConversionIsToldToTryAgain) {
   test::Td td{{range(kGpa, kGpa + 2 * k2M)}, Backing::k4K};

@@ -103,8 +103,7 @@ void expect_exit(const GuestCallResult& result, SeptLevel requested, SeptLevel l
                 (static_cast<std::uint64_t>(state) << 38) | (std::uint64_t{leaf} << 46));
 }
 
-// --- The ACCEPT decision table (reference 2.1), every state x level x request
-// -----------------------
+// --- The ACCEPT decision table (reference 2.1), every state x level x request ---
 
 TEST(SecureEptAccept, Row1And5ALeafThatTheGuestCanUseIsAlreadyAcceptedAtItsOwnLevel) {
   for (const SeptState state : kLeafStates) {
@@ -259,8 +258,7 @@ TEST(SecureEptAccept, Gpaw52HasAFifthLevelAndReachesItsLastPage) {
   EXPECT_TRUE(sept.ept.invariants());
 }
 
-// --- Interruption and BUSY
-// ---------------------------------------------------------------------------
+// --- Interruption and BUSY ---
 
 TEST(SecureEptAccept, IsInterruptibleAtEvery4KStepAndGoesOnThere) {
   for (unsigned stop = 1; stop < 512; ++stop) {
@@ -446,8 +444,7 @@ TEST(SecureEptAccept, Regression_T01_EveryStatusIsAnOutcomeWithAName) {
   }
 }
 
-// --- Access
-// ------------------------------------------------------------------------------------------
+// --- Access ---
 
 TEST(SecureEptAccess, FollowsTheStateAtEveryLevel) {
   for (const SeptLevel level : {SeptLevel::k4K, SeptLevel::k2M, SeptLevel::k1G}) {
@@ -517,8 +514,7 @@ TEST(SecureEptAccess, RawEntriesHaveTheModulesLayout) {
   EXPECT_EQ(raw(kGpa, SeptLevel::k256T), std::nullopt);
 }
 
-// --- Host calls: legal and illegal source states
-// ---------------------------------------------------------
+// --- Host calls: legal and illegal source states ---
 
 std::vector<SeptState> all_states(SeptLevel level) {
   std::vector<SeptState> states = kLeafStates;
@@ -823,8 +819,7 @@ TEST(SecureEptHost, ABlockedTableHidesItsPagesFromEveryCall) {
   EXPECT_EQ(call->level, SeptLevel::k2M);
 }
 
-// --- RELEASE
-// -----------------------------------------------------------------------------------------------
+// --- RELEASE ---
 
 TEST(SecureEptRelease, Regression_O02_ReleaseIsAStateAndReacceptZeroesAgain) {
   for (const SeptLevel level : {SeptLevel::k4K, SeptLevel::k2M}) {
@@ -868,8 +863,7 @@ TEST(SecureEptRelease, RefusesEverythingElse) {
   EXPECT_TRUE(busy_seen);
 }
 
-// --- TRACK
-// ---------------------------------------------------------------------------------------------------
+// --- TRACK ---
 
 TEST(SecureEptTrack, IsBusyWhileAVcpuRunsInThePreviousEpoch) {
   Sept sept;
@@ -913,8 +907,7 @@ TEST(SecureEptTrack, APageLeftBlockedForManyEpochsIsTracked) {
   EXPECT_EQ(sept.ept.page_remove(PhysAddr{kGpa}, SeptLevel::k4K)->status, 0U);
 }
 
-// --- Storage
-// ---------------------------------------------------------------------------------------------------
+// --- Storage ---
 
 TEST(SecureEptStorage, SixtyFourGiBUniform2MStaysInItsBound) {
   const auto memory = range(4 * k1G, 68 * k1G);

@@ -21,8 +21,7 @@ std::vector<PhysRange> one_range() {
   return {range(kBase, kBase + 16 * k2M)};
 }
 
-// --- ACCEPT
-// ------------------------------------------------------------------------------------------
+// --- ACCEPT ---
 
 TEST(TdMemoryAccept, FreeMemoryIsAugedAndAcceptedInTheSizeOfTheBacking) {
   Td td{one_range(), Backing::k2M};
@@ -140,8 +139,7 @@ TEST(TdMemoryAccept, AnInterruptedAcceptGoesOnWhereItStopped) {
   EXPECT_EQ(zeroed, 512U);
 }
 
-// --- Touches
-// ---------------------------------------------------------------------------------------------
+// --- Touches ---
 
 TEST(TdMemoryTouch, ReportsTheStateBeforeTheHostActed) {
   Td td{one_range(), Backing::k2M};
@@ -195,8 +193,7 @@ TEST(TdMemoryTouch, APageLeftBlockedIsUnblockedAndKeepsItsContent) {
   EXPECT_EQ(td.accept(rcx(kBase + k2M, 1)).rax, 0U) << "a blocked table is unblocked too";
 }
 
-// --- MapGPA
-// ------------------------------------------------------------------------------------------------
+// --- MapGPA ---
 
 TEST(TdMemoryMapGpa, ChecksItsOperandsInKvmsOrder) {
   Td td{one_range(), Backing::k2M};
@@ -373,8 +370,7 @@ TEST(TdMemoryMapGpa, ARetryNamesTheFirstPageThatWasNotConverted) {
   EXPECT_EQ(td.check(), "");
 }
 
-// --- RELEASE, adopt, reports
-// ---------------------------------------------------------------------------------
+// --- RELEASE, adopt, reports ---
 
 TEST(TdMemoryRelease, Regression_O02_AReleasedPageIsUnmappedAndAcceptedAnewOnly) {
   Td td{one_range(), Backing::k2M};
