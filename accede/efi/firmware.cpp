@@ -7,6 +7,8 @@
 
 namespace accede::efi {
 
+using namespace std::string_view_literals;
+
 using abi::efi::Char16;
 using abi::efi::FileProtocol;
 using abi::efi::Status;
@@ -40,12 +42,12 @@ void Firmware::power_off() const {
 }
 
 void Firmware::give_up(const Failure& failure) const {
-  emulator::JsonLine line{"error"};
-  line.text("message", failure.what).hex("status", static_cast<std::uint64_t>(failure.status));
+  emulator::JsonLine line{"error"sv};
+  line.text("message"sv, failure.what).hex("status"sv, static_cast<std::uint64_t>(failure.status));
   report(line);
-  print("accede: ");
+  print("accede: "sv);
   print(failure.what);
-  print("\n");
+  print("\n"sv);
   power_off();
 }
 
@@ -53,7 +55,7 @@ Result<std::span<std::byte>> Firmware::allocate(std::size_t bytes) const {
   void* buffer = nullptr;
   const Status status = boot_->allocate_pool(abi::efi::MemoryType::kLoaderData, bytes, &buffer);
   if (is_error(status)) {
-    return std::unexpected{Failure{"out of memory", status}};
+    return std::unexpected{Failure{"out of memory"sv, status}};
   }
   return std::span{static_cast<std::byte*>(buffer), bytes};
 }
@@ -62,7 +64,7 @@ Result<void> Firmware::install(abi::efi::Handle* handle, const abi::efi::Guid& g
                                void* interface) const {
   const Status status = boot_->install_protocol_interface(handle, &guid, 0, interface);
   if (is_error(status)) {
-    return std::unexpected{Failure{"a protocol cannot be installed", status}};
+    return std::unexpected{Failure{"a protocol cannot be installed"sv, status}};
   }
   return {};
 }
@@ -86,7 +88,7 @@ Result<std::uint64_t> file_size(FileProtocol* file) {
   std::uint64_t bytes = info.size();
   const Status status = file->get_info(file, &abi::efi::kFileInfo, &bytes, info.data());
   if (is_error(status)) {
-    return std::unexpected{Failure{"a file's size cannot be read", status}};
+    return std::unexpected{Failure{"a file's size cannot be read"sv, status}};
   }
   return *ByteReader{info}.read<std::uint64_t>(abi::efi::kFileInfoSizeOffset);
 }
@@ -101,23 +103,23 @@ Result<std::span<std::byte>> Firmware::read_file(std::string_view path) const {
   const auto volume = protocol<abi::efi::SimpleFileSystem>((*loaded)->device_handle,
                                                            abi::efi::kSimpleFileSystemProtocol);
   if (!volume) {
-    return std::unexpected{Failure{"the boot volume has no file system", volume.error().status}};
+    return std::unexpected{Failure{"the boot volume has no file system"sv, volume.error().status}};
   }
   std::array<Char16, 256> wide{};
   if (path.size() >= wide.size()) {
-    return std::unexpected{Failure{"a path is too long"}};
+    return std::unexpected{Failure{"a path is too long"sv}};
   }
   std::ranges::copy(path, wide.begin());
 
   FileProtocol* root = nullptr;
   if (const Status status = (*volume)->open_volume(*volume, &root); is_error(status)) {
-    return std::unexpected{Failure{"the boot volume cannot be opened", status}};
+    return std::unexpected{Failure{"the boot volume cannot be opened"sv, status}};
   }
   const FileCloser close_root{root};
   FileProtocol* file = nullptr;
   if (const Status status = root->open(root, &file, wide.data(), abi::efi::kFileModeRead, 0);
       is_error(status)) {
-    return std::unexpected{Failure{"a file is missing on the boot volume", status}};
+    return std::unexpected{Failure{"a file is missing on the boot volume"sv, status}};
   }
   const FileCloser close_file{file};
 
@@ -132,7 +134,7 @@ Result<std::span<std::byte>> Firmware::read_file(std::string_view path) const {
   std::uint64_t bytes = *size;
   if (const Status status = file->read(file, &bytes, buffer->data());
       is_error(status) || bytes != *size) {
-    return std::unexpected{Failure{"a file cannot be read", status}};
+    return std::unexpected{Failure{"a file cannot be read"sv, status}};
   }
   return buffer;
 }
@@ -152,7 +154,7 @@ Result<Firmware::MemoryMap> Firmware::memory_map() const {
   bytes = buffer->size();
   const Status status = boot_->get_memory_map(&bytes, buffer->data(), &key, &stride, &version);
   if (is_error(status)) {
-    return std::unexpected{Failure{"the memory map cannot be read", status}};
+    return std::unexpected{Failure{"the memory map cannot be read"sv, status}};
   }
   return MemoryMap{buffer->first(bytes), stride};
 }

@@ -19,6 +19,8 @@ struct Failure {
   abi::efi::Status status = abi::efi::Status::kSuccess;
 };
 
+inline constexpr std::string_view kMissingProtocol = "a protocol is missing";
+
 template <class T>
 using Result = std::expected<T, Failure>;
 
@@ -52,7 +54,7 @@ class Firmware {
     void* interface = nullptr;
     const abi::efi::Status status = boot_->handle_protocol(handle, &guid, &interface);
     if (is_error(status)) {
-      return std::unexpected{Failure{"a protocol is missing", status}};
+      return std::unexpected{Failure{kMissingProtocol, status}};
     }
     return static_cast<Protocol*>(interface);
   }

@@ -4,6 +4,8 @@
 #include <atomic>
 
 namespace accede::efi {
+
+using namespace std::string_view_literals;
 namespace {
 
 using abi::efi::BootServices;
@@ -81,7 +83,7 @@ Result<MemoryPlan> survey_memory(const Firmware& firmware) {
   }
   const std::optional<MemoryMapView> view = MemoryMapView::make(map->bytes, map->stride);
   if (!view) {
-    return std::unexpected{Failure{"the memory map's descriptors are too small"}};
+    return std::unexpected{Failure{"the memory map's descriptors are too small"sv}};
   }
   MemoryPlan plan;
   PhysAddr low_end;
@@ -106,7 +108,7 @@ Result<MemoryPlan> survey_memory(const Firmware& firmware) {
          add(plan.ram, plan.ram_count, *PhysRange::make(PhysAddr{0}, kLegacyHole)) &&
          add(plan.ram, plan.ram_count, *PhysRange::make(kLegacyHoleEnd, low_end));
   if (!good) {
-    return std::unexpected{Failure{"the memory map is more scattered than the emulator takes"}};
+    return std::unexpected{Failure{"the memory map is more scattered than the emulator takes"sv}};
   }
   return plan;
 }
@@ -117,7 +119,7 @@ Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan) {
     const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAddress, kClaimed,
                                                          range.size().value() / 4096, &address);
     if (is_error(status)) {
-      return std::unexpected{Failure{"memory above 4 GiB cannot be claimed", status}};
+      return std::unexpected{Failure{"memory above 4 GiB cannot be claimed"sv, status}};
     }
   }
   return {};

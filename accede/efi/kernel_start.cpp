@@ -5,6 +5,8 @@
 #include <new>
 
 namespace accede::efi {
+
+using namespace std::string_view_literals;
 namespace {
 
 using abi::efi::DevicePath;
@@ -60,13 +62,13 @@ Result<T*> create(const Firmware& firmware, const T& value) {
 Result<void> offer_initrd(const Firmware& firmware, std::string_view path) {
   const Result<std::span<std::byte>> data = firmware.read_file(path);
   if (!data) {
-    return std::unexpected{Failure{"the initrd cannot be read", data.error().status}};
+    return std::unexpected{Failure{"the initrd cannot be read"sv, data.error().status}};
   }
   // Both stay allocated: the kernel asks for the file long after this returns.
   const Result<InitrdFile*> file = create(firmware, InitrdFile{{.load_file = load_initrd}, *data});
   const Result<InitrdPath*> where = create(firmware, kInitrdPath);
   if (!file || !where) {
-    return std::unexpected{Failure{"out of memory"}};
+    return std::unexpected{Failure{"out of memory"sv}};
   }
   abi::efi::Handle handle = nullptr;
   if (auto done = firmware.install(&handle, abi::efi::kDevicePathProtocol, *where); !done) {
@@ -100,13 +102,13 @@ Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfi
                                    FunctionRef<void()> before_start) {
   const Result<std::span<std::byte>> file = firmware.read_file(config.kernel);
   if (!file) {
-    return std::unexpected{Failure{"the kernel cannot be read", file.error().status}};
+    return std::unexpected{Failure{"the kernel cannot be read"sv, file.error().status}};
   }
   abi::efi::Handle kernel = nullptr;
   Status status =
       firmware.boot().load_image(0, firmware.image(), nullptr, file->data(), file->size(), &kernel);
   if (is_error(status)) {
-    return std::unexpected{Failure{"the firmware does not take the kernel's EFI image", status}};
+    return std::unexpected{Failure{"the firmware does not take the kernel's EFI image"sv, status}};
   }
   firmware.boot().free_pool(file->data());
   if (auto done = set_command_line(firmware, kernel, config.append); !done) {

@@ -9,6 +9,8 @@
 #include "accede/emulator/hypercall.hpp"
 
 namespace accede::efi {
+
+using namespace std::string_view_literals;
 namespace {
 
 using abi::efi::MemoryAccept;
@@ -30,7 +32,7 @@ MemoryAccept g_accept_protocol{.accept_memory = accept_memory};
 Result<void> accept_all(const MemoryPlan& plan) {
   for (const PhysRange& range : plan.pending_ranges()) {
     if (!accept_range(range)) {
-      return std::unexpected{Failure{"the firmware could not accept all memory"}};
+      return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
     }
   }
   return {};
@@ -78,8 +80,8 @@ void report_phase(bool is_td, emulator::Phase phase) {
     emulator::announce_phase(phase);
     return;
   }
-  emulator::JsonLine line{phase == emulator::Phase::kKernel ? "boot-services-exited"
-                                                            : "kernel-start"};
+  emulator::JsonLine line{phase == emulator::Phase::kKernel ? "boot-services-exited"sv
+                                                            : "kernel-start"sv};
   Firmware::report(line);
 }
 
@@ -95,7 +97,7 @@ Result<void> watch_exit_from_boot_services(const Firmware& firmware, bool is_td)
       abi::efi::kEventSignalExitBootServices, abi::efi::kTplCallback,
       report_exit_from_boot_services, is_td ? &marker : nullptr, &event);
   if (is_error(status)) {
-    return std::unexpected{Failure{"no event for ExitBootServices", status}};
+    return std::unexpected{Failure{"no event for ExitBootServices"sv, status}};
   }
   return {};
 }
@@ -105,15 +107,15 @@ void report_return(bool is_td, std::uint64_t status) {
     emulator::announce_return(status);
     return;
   }
-  emulator::JsonLine line{"kernel-returned"};
-  Firmware::report(line.number("status", status));
+  emulator::JsonLine line{"kernel-returned"sv};
+  Firmware::report(line.number("status"sv, status));
 }
 
 /// Does everything and returns only when the kernel was an EFI program that came back.
 Result<void> run(const Firmware& firmware) {
-  const Result<std::span<std::byte>> file = firmware.read_file("\\accede\\accede.cfg");
+  const Result<std::span<std::byte>> file = firmware.read_file("\\accede\\accede.cfg"sv);
   if (!file) {
-    return std::unexpected{Failure{"\\accede\\accede.cfg cannot be read", file.error().status}};
+    return std::unexpected{Failure{"\\accede\\accede.cfg cannot be read"sv, file.error().status}};
   }
   const auto config =
       parse_launcher_config({reinterpret_cast<const char*>(file->data()), file->size()});
@@ -144,9 +146,10 @@ Result<void> run(const Firmware& firmware) {
 extern "C" accede::abi::efi::Status efi_main(accede::abi::efi::Handle image,
                                              accede::abi::efi::SystemTable* system) {
   using namespace accede;
+  using namespace std::string_view_literals;
   const efi::Firmware firmware{image, *system};
-  emulator::JsonLine hello{"launcher"};
-  hello.text("version", ACCEDE_VERSION);
+  emulator::JsonLine hello{"launcher"sv};
+  hello.text("version"sv, ACCEDE_VERSION ""sv);
   efi::Firmware::report(hello);
 
   if (const efi::Result<void> done = efi::run(firmware); !done) {

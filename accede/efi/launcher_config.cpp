@@ -5,6 +5,8 @@
 #include <optional>
 
 namespace accede::efi {
+
+using namespace std::string_view_literals;
 namespace {
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
@@ -34,27 +36,27 @@ bool parse_choice(std::string_view value, std::string_view yes, std::string_view
 /// False when `value` is none that the key takes; nothing when the key is unknown.
 std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::string_view value) {
   bool choice = false;
-  if (key == "platform") {
-    const bool good = parse_choice(value, "tdx", "none", choice);
+  if (key == "platform"sv) {
+    const bool good = parse_choice(value, "tdx"sv, "none"sv, choice);
     config.platform = choice ? LauncherConfig::Platform::kTdx : LauncherConfig::Platform::kNone;
     return good;
   }
-  if (key == "firmware") {
-    const bool good = parse_choice(value, "accept-all", "never", choice);
+  if (key == "firmware"sv) {
+    const bool good = parse_choice(value, "accept-all"sv, "never"sv, choice);
     config.firmware =
         choice ? LauncherConfig::Firmware::kAcceptAll : LauncherConfig::Firmware::kNever;
     return good;
   }
-  if (key == "backing") {
-    return parse_choice(value, "4k", "2m", config.back_with_4k);
+  if (key == "backing"sv) {
+    return parse_choice(value, "4k"sv, "2m"sv, config.back_with_4k);
   }
-  if (key == "events") {
-    return parse_choice(value, "on", "off", config.log_events);
+  if (key == "events"sv) {
+    return parse_choice(value, "on"sv, "off"sv, config.log_events);
   }
-  if (key == "sept-ve-disable") {
-    return parse_choice(value, "on", "off", config.sept_ve_disable);
+  if (key == "sept-ve-disable"sv) {
+    return parse_choice(value, "on"sv, "off"sv, config.sept_ve_disable);
   }
-  if (key == "accept-cost-ns") {
+  if (key == "accept-cost-ns"sv) {
     const std::optional<std::uint64_t> number = parse_number(value);
     // One second per 2 MiB is far beyond any machine; the bound keeps tick arithmetic exact.
     if (!number || *number > 1'000'000'000) {
@@ -63,15 +65,15 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
     config.accept_cost_ns = *number;
     return true;
   }
-  if (key == "kernel") {
+  if (key == "kernel"sv) {
     config.kernel = value;
     return !value.empty();
   }
-  if (key == "initrd") {
+  if (key == "initrd"sv) {
     config.initrd = value;
     return true;
   }
-  if (key == "append") {
+  if (key == "append"sv) {
     config.append = value;
     return true;
   }
@@ -83,13 +85,13 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
 std::string_view describe(ConfigError::Kind kind) {
   switch (kind) {
     case ConfigError::Kind::kNoEquals:
-      return "accede.cfg: a line is not key=value";
+      return "accede.cfg: a line is not key=value"sv;
     case ConfigError::Kind::kUnknownKey:
-      return "accede.cfg: unknown key";
+      return "accede.cfg: unknown key"sv;
     case ConfigError::Kind::kBadValue:
-      return "accede.cfg: a key has a value that it does not take";
+      return "accede.cfg: a key has a value that it does not take"sv;
   }
-  return "accede.cfg: unknown error";
+  return "accede.cfg: unknown error"sv;
 }
 
 std::expected<LauncherConfig, ConfigError> parse_launcher_config(std::string_view text) {

@@ -7,6 +7,8 @@
 
 namespace accede::efi {
 
+inline constexpr std::string_view kDefaultKernel = "\\accede\\kernel.efi";
+
 struct LauncherConfig {
   enum class Platform : std::uint8_t { kTdx, kNone };
   enum class Firmware : std::uint8_t { kNever, kAcceptAll };
@@ -17,7 +19,7 @@ struct LauncherConfig {
   bool log_events = true;
   bool sept_ve_disable = true;
   std::uint64_t accept_cost_ns = 0;
-  std::string_view kernel = "\\accede\\kernel.efi";
+  std::string_view kernel = kDefaultKernel;
   std::string_view initrd;
   std::string_view append;
 };

@@ -13,6 +13,8 @@ extern const std::byte accede_emulator_image_end[];
 }
 
 namespace accede::efi {
+
+using namespace std::string_view_literals;
 namespace {
 
 using abi::efi::Status;
@@ -34,7 +36,7 @@ Result<void> place_image(const FlatImageHeader& header, std::byte* to) {
     const auto rela =
         file.read_struct<FlatImageRela>(header.rela_offset + i * sizeof(FlatImageRela));
     if (!rela || rela->info != FlatImageRela::kRelative || rela->offset + 8 > header.memory_bytes) {
-      return std::unexpected{Failure{"the emulator image has an unknown relocation"}};
+      return std::unexpected{Failure{"the emulator image has an unknown relocation"sv}};
     }
     *reinterpret_cast<std::uint64_t*>(to + rela->offset) =
         reinterpret_cast<std::uintptr_t>(to) + rela->addend;
@@ -82,7 +84,7 @@ Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
                                                        abi::efi::MemoryType::kReserved,
                                                        (size + 2_MiB).value() / 4096, &address);
   if (is_error(status)) {
-    return std::unexpected{Failure{"no memory for the emulator", status}};
+    return std::unexpected{Failure{"no memory for the emulator"sv, status}};
   }
   return *PhysRange::make(PhysAddr{address}.align_up(2_MiB), size);
 }
@@ -93,7 +95,7 @@ Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan
   const auto header = ByteReader{image_file()}.read_struct<FlatImageHeader>(0);
   if (!header || header->magic != FlatImageHeader::kMagic ||
       header->file_bytes > image_file().size() || header->file_bytes > header->memory_bytes) {
-    return std::unexpected{Failure{"the launcher holds no emulator image"}};
+    return std::unexpected{Failure{"the launcher holds no emulator image"sv}};
   }
   Bytes ram;
   for (const PhysRange& range : plan.ram_ranges()) {

@@ -3,6 +3,8 @@
 #include "accede/emulator/cpu.hpp"
 
 namespace accede::emulator {
+
+using namespace std::string_view_literals;
 namespace {
 
 constexpr std::uint16_t kSerialData = 0x3F8;
@@ -33,7 +35,7 @@ void put_untrusted(std::string_view text) {
 }
 
 void put_hex(std::uint64_t value) {
-  put("0x");
+  put("0x"sv);
   for (int shift = 60; shift >= 0; shift -= 4) {
     put("0123456789abcdef"[value >> shift & 15]);
   }
@@ -48,15 +50,15 @@ void write_report(JsonLine& line) {
 }
 
 void write_serial(EventKind kind, std::uint64_t gpa, std::uint64_t rip, std::string_view message) {
-  put("\r\naccede emulator: guest stopped: ");
+  put("\r\naccede emulator: guest stopped: "sv);
   put(name(kind));
-  put(", GPA ");
+  put(", GPA "sv);
   put_hex(gpa);
-  put(", RIP ");
+  put(", RIP "sv);
   put_hex(rip);
-  put("\r\naccede emulator: ");
+  put("\r\naccede emulator: "sv);
   put_untrusted(message);
-  put("\r\n");
+  put("\r\n"sv);
 }
 
 }  // namespace accede::emulator

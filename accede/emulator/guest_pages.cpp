@@ -4,6 +4,8 @@
 #include "accede/emulator/cpu.hpp"
 
 namespace accede::emulator {
+
+using namespace std::string_view_literals;
 namespace {
 
 using abi::tdx::Status;
@@ -24,24 +26,24 @@ std::uint64_t ept_qualification(std::uint64_t error) {
 Fault emulator_memory(std::uint64_t gpa) {
   return {.kind = EventKind::kEmulatorMemory,
           .gpa = gpa,
-          .state = "reserved by the firmware; belongs to the emulator",
-          .message = "use of memory that the EFI memory map lists as reserved"};
+          .state = "reserved by the firmware; belongs to the emulator"sv,
+          .message = "use of memory that the EFI memory map lists as reserved"sv};
 }
 
 /// A page's two states in words, for the report.
 std::string_view describe_states(const host::PageReport& page) {
   if (page.attribute == host::PageAttribute::kShared) {
-    return "guest view: private; host: shared, SEPT entry FREE";
+    return "guest view: private; host: shared, SEPT entry FREE"sv;
   }
   switch (page.entry.state) {
     case abi::tdx::SeptState::kFree:
-      return "guest view: private, never accepted; SEPT entry FREE (not added by the host yet)";
+      return "guest view: private, never accepted; SEPT entry FREE (not added by the host yet)"sv;
     case abi::tdx::SeptState::kPending:
-      return "guest view: private, never accepted; SEPT entry PENDING";
+      return "guest view: private, never accepted; SEPT entry PENDING"sv;
     case abi::tdx::SeptState::kMapped:
-      return "host: private; SEPT entry MAPPED";
+      return "host: private; SEPT entry MAPPED"sv;
     default:
-      return "host: private; SEPT entry is in another state (BLOCKED or REMOVED)";
+      return "host: private; SEPT entry is in another state (BLOCKED or REMOVED)"sv;
   }
 }
 
@@ -136,8 +138,8 @@ Fault GuestPages::exhausted(PhysAddr gpa) const {
           .gpa = gpa.value(),
           .state = describe_states(memory_.state_of(gpa)),
           .message =
-              "the emulator has no memory left to describe pages in so many different "
-              "states; give the VM less memory or convert in larger ranges"};
+              "the emulator has no memory left to describe pages in so many different "sv
+              "states; give the VM less memory or convert in larger ranges"sv};
 }
 
 std::expected<std::uint64_t, Fault> GuestPages::accept(Vcpu& vcpu, std::uint64_t rcx) {
@@ -163,17 +165,18 @@ std::expected<std::uint64_t, Fault> GuestPages::accept(Vcpu& vcpu, std::uint64_t
           Fault{.kind = EventKind::kPolarityMismatch,
                 .gpa = outcome.gpa.value(),
                 .state = describe_states(memory_.state_of(outcome.gpa)),
-                .message = "accept of a page that the guest made shared: convert it to private "
-                           "with MapGPA before accepting it"}};
+                .message = "accept of a page that the guest made shared: convert it to private "sv
+                           "with MapGPA before accepting it"sv}};
     case AcceptOutcomeKind::kNotRam:
       if (machine_.region(outcome.gpa) == Region::kEmulator) {
         return std::unexpected{emulator_memory(outcome.gpa.value())};
       }
       return std::unexpected{Fault{.kind = EventKind::kBeyondAddressWidth,
                                    .gpa = outcome.gpa.value(),
-                                   .state = "no RAM at this address",
-                                   .message = "accept of an address where the machine has no RAM: "
-                                              "check the guest's memory map and guard unit"}};
+                                   .state = "no RAM at this address"sv,
+                                   .message =
+                                       "accept of an address where the machine has no RAM: "sv
+                                       "check the guest's memory map and guard unit"sv}};
     case AcceptOutcomeKind::kOutOfStorage:
       return std::unexpected{exhausted(outcome.gpa)};
   }
@@ -240,8 +243,8 @@ Verdict GuestPages::touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
   if (address.value() >= NestedPageTable::kSharedMask) {
     return std::unexpected{Fault{.kind = EventKind::kBeyondAddressWidth,
                                  .gpa = gpa,
-                                 .state = "no such address",
-                                 .message = "access above the guest physical address width"}};
+                                 .state = "no such address"sv,
+                                 .message = "access above the guest physical address width"sv}};
   }
   switch (machine_.region(address)) {
     case Region::kEmulator:
@@ -292,20 +295,21 @@ Verdict GuestPages::touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error)
           .kind = EventKind::kUnacceptedAccess,
           .gpa = gpa.value(),
           .state = touch.before.state == abi::tdx::SeptState::kFree
-                       ? "guest: not accepted; host: FREE, added as PENDING on this access"
-                       : "guest: not accepted; host: PENDING",
-          .message = in_walk ? "the processor read a page table that lies in unaccepted memory: "
-                               "check who allocated it"
-                             : "access to private memory before it was accepted: check the "
-                               "unaccepted bitmap, the guard unit, and who handed this page out"}};
+                       ? "guest: not accepted; host: FREE, added as PENDING on this access"sv
+                       : "guest: not accepted; host: PENDING"sv,
+          .message = in_walk
+                         ? "the processor read a page table that lies in unaccepted memory: "sv
+                           "check who allocated it"sv
+                         : "access to private memory before it was accepted: check the "sv
+                           "unaccepted bitmap, the guard unit, and who handed this page out"sv}};
     case TouchKind::kSharedPage:
     case TouchKind::kPrivatePage:
       return std::unexpected{
           Fault{.kind = EventKind::kPolarityMismatch,
                 .gpa = gpa.value(),
-                .state = "guest: private (shared bit clear); host: shared",
-                .message = "private access to a shared page: a mapping without the shared bit is "
-                           "left over after MapGPA, or MapGPA(private) is missing"}};
+                .state = "guest: private (shared bit clear); host: shared"sv,
+                .message = "private access to a shared page: a mapping without the shared bit is "sv
+                           "left over after MapGPA, or MapGPA(private) is missing"sv}};
     case TouchKind::kOutOfStorage:
       return std::unexpected{exhausted(gpa)};
   }
@@ -327,9 +331,9 @@ Verdict GuestPages::touch_shared(PhysAddr gpa) {
     return std::unexpected{
         Fault{.kind = EventKind::kPolarityMismatch,
               .gpa = gpa.value() | NestedPageTable::kSharedMask,
-              .state = "guest: shared (shared bit set); host: private",
-              .message = "shared access to a private page: MapGPA(shared) is missing, or a "
-                         "mapping with the shared bit is left over after MapGPA(private)"}};
+              .state = "guest: shared (shared bit set); host: private"sv,
+              .message = "shared access to a private page: MapGPA(shared) is missing, or a "sv
+                         "mapping with the shared bit is left over after MapGPA(private)"sv}};
   }
   if (tables_exhausted_.load(std::memory_order_relaxed)) {
     return std::unexpected{exhausted(gpa)};

@@ -10,6 +10,8 @@
 #include <array>
 
 namespace accede::emulator {
+
+using namespace std::string_view_literals;
 namespace {
 
 using svm::Exit;
@@ -117,28 +119,28 @@ Verdict Monitor::handle_exit(Vcpu& vcpu) {
       return std::unexpected{
           Fault{.kind = EventKind::kShutdown,
                 .gpa = 0,
-                .state = "triple fault",
-                .message = "the guest's processor shut down: an exception could not be delivered "
-                           "(missing handler, or handler and stack not reachable)"}};
+                .state = "triple fault"sv,
+                .message = "the guest's processor shut down: an exception could not be delivered "sv
+                           "(missing handler, or handler and stack not reachable)"sv}};
     case Exit::kSmi:
     case Exit::kInit:
       return std::unexpected{
           Fault{.kind = EventKind::kShutdown,
                 .gpa = 0,
-                .state = exit == Exit::kInit ? "INIT" : "SMI",
-                .message = "the guest sent itself an INIT or SMI, which a TD does not have"}};
+                .state = exit == Exit::kInit ? "INIT"sv : "SMI"sv,
+                .message = "the guest sent itself an INIT or SMI, which a TD does not have"sv}};
     case Exit::kInvalid:
       return std::unexpected{Fault{.kind = EventKind::kInvalidState,
                                    .gpa = 0,
-                                   .state = "VMRUN refused the guest's state",
-                                   .message = "the guest loaded control registers that the "
-                                              "processor does not allow"}};
+                                   .state = "VMRUN refused the guest's state"sv,
+                                   .message = "the guest loaded control registers that the "sv
+                                              "processor does not allow"sv}};
     default:
       return std::unexpected{Fault{.kind = EventKind::kEmulatorBug,
                                    .gpa = control.exit_code,
-                                   .state = "unknown exit",
-                                   .message = "an exit that the emulator does not know; the GPA "
-                                              "field holds its code"}};
+                                   .state = "unknown exit"sv,
+                                   .message = "an exit that the emulator does not know; the GPA "sv
+                                              "field holds its code"sv}};
   }
 }
 
@@ -245,8 +247,8 @@ void Monitor::handle_vmmcall(Vcpu& vcpu) {
       }
       break;
     case Hypercall::kKernelReturned: {
-      JsonLine line{"kernel-returned"};
-      write_report(line.number("status", argument));
+      JsonLine line{"kernel-returned"sv};
+      write_report(line.number("status"sv, argument));
       break;
     }
     default:
@@ -260,7 +262,7 @@ void Monitor::begin_phase(const Vcpu& vcpu, Phase phase) {
   pages_.enter_phase(phase);
   reporter_.event(EventKind::kPhase, static_cast<std::uint8_t>(phase), PhysRange{}, cpu::read_tsc(),
                   vcpu.index);
-  JsonLine line{phase == Phase::kKernel ? "boot-services-exited" : "kernel-start"};
+  JsonLine line{phase == Phase::kKernel ? "boot-services-exited"sv : "kernel-start"sv};
   write_report(line);
 }
 
@@ -273,16 +275,16 @@ void Monitor::stop(const Vcpu& vcpu, const Fault& fault) {
                        .vcpu = vcpu.index,
                        .detail = 0});
   if (fault.kind == EventKind::kGuestPanic) {
-    JsonLine line{"guest-panic"};
-    write_report(line.text("message", fault.message));
+    JsonLine line{"guest-panic"sv};
+    write_report(line.text("message"sv, fault.message));
   } else {
-    JsonLine line{"fault"};
-    write_report(line.text("kind", name(fault.kind))
-                     .hex("gpa", fault.gpa)
-                     .hex("rip", vcpu.save().rip)
-                     .number("vcpu", vcpu.index)
-                     .text("state", fault.state)
-                     .text("message", fault.message));
+    JsonLine line{"fault"sv};
+    write_report(line.text("kind"sv, name(fault.kind))
+                     .hex("gpa"sv, fault.gpa)
+                     .hex("rip"sv, vcpu.save().rip)
+                     .number("vcpu"sv, vcpu.index)
+                     .text("state"sv, fault.state)
+                     .text("message"sv, fault.message));
   }
   write_serial(fault.kind, fault.gpa, vcpu.save().rip, fault.message);
   cpu::stop_for_ever();

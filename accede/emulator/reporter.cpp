@@ -5,55 +5,57 @@
 
 namespace accede::emulator {
 
+using namespace std::string_view_literals;
+
 std::string_view name(EventKind kind) {
   switch (kind) {
     case EventKind::kPhase:
-      return "phase";
+      return "phase"sv;
     case EventKind::kAccept:
-      return "accept";
+      return "accept"sv;
     case EventKind::kConvertShared:
-      return "convert-shared";
+      return "convert-shared"sv;
     case EventKind::kConvertPrivate:
-      return "convert-private";
+      return "convert-private"sv;
     case EventKind::kHostAug:
-      return "host-aug";
+      return "host-aug"sv;
     case EventKind::kVmcall:
-      return "vmcall";
+      return "vmcall"sv;
     case EventKind::kUnacceptedAccess:
-      return "unaccepted-access";
+      return "unaccepted-access"sv;
     case EventKind::kDoubleAccept:
-      return "double-accept";
+      return "double-accept"sv;
     case EventKind::kPolarityMismatch:
-      return "shared-private-mismatch";
+      return "shared-private-mismatch"sv;
     case EventKind::kUnknownTdcall:
-      return "unknown-tdcall";
+      return "unknown-tdcall"sv;
     case EventKind::kUnknownVmcall:
-      return "unknown-vmcall";
+      return "unknown-vmcall"sv;
     case EventKind::kInvalidAccept:
-      return "invalid-accept";
+      return "invalid-accept"sv;
     case EventKind::kEmulatorMemory:
-      return "emulator-memory";
+      return "emulator-memory"sv;
     case EventKind::kShutdown:
-      return "shutdown";
+      return "shutdown"sv;
     case EventKind::kBeyondAddressWidth:
-      return "beyond-address-width";
+      return "beyond-address-width"sv;
     case EventKind::kResourceExhausted:
-      return "resource-exhausted";
+      return "resource-exhausted"sv;
     case EventKind::kEmulatorBug:
-      return "emulator-bug";
+      return "emulator-bug"sv;
     case EventKind::kHaltedForEver:
-      return "halted-for-ever";
+      return "halted-for-ever"sv;
     case EventKind::kGuestPanic:
-      return "guest-panic";
+      return "guest-panic"sv;
     case EventKind::kInvalidState:
-      return "invalid-state";
+      return "invalid-state"sv;
   }
-  return "unknown";
+  return "unknown"sv;
 }
 
 JsonLine::JsonLine(std::string_view event) {
   put('{');
-  quoted("event");
+  quoted("event"sv);
   put(':');
   quoted(event);
 }
@@ -65,7 +67,7 @@ void JsonLine::put(char c) {
 }
 
 void JsonLine::quoted(std::string_view value) {
-  constexpr std::string_view kHex = "0123456789abcdef";
+  constexpr std::string_view kHex = "0123456789abcdef"sv;
   // An opened string is always closed: room for the quote is part of the reserve.
   put('"');
   for (const char c : value) {

@@ -12,6 +12,8 @@
 #include <algorithm>
 
 namespace accede::emulator {
+
+using namespace std::string_view_literals;
 namespace {
 
 constexpr std::size_t kEvents = 128 * 1024;
@@ -265,6 +267,7 @@ Vcpu* prepare_vcpu(Emulator& emulator, const NestedPageTable& tables, const Laun
 }  // namespace accede::emulator
 
 using namespace accede;
+using namespace std::string_view_literals;
 using namespace accede::emulator;
 
 std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
@@ -310,20 +313,20 @@ void emulator_start(Vcpu* vcpu) {
   build_idle_guest(pages.idle_vmcb, *g_emulator->maps);
   ReportHeader& header = g_emulator->reporter->header();
   header.tsc_takeover = cpu::read_tsc();
-  JsonLine line{"takeover"};
-  write_report(line.hex("report_gpa", reinterpret_cast<std::uintptr_t>(&header))
-                   .number("report_bytes", g_emulator->report_bytes));
+  JsonLine line{"takeover"sv};
+  write_report(line.hex("report_gpa"sv, reinterpret_cast<std::uintptr_t>(&header))
+                   .number("report_bytes"sv, g_emulator->report_bytes));
   g_emulator->monitor->run(*vcpu);
 }
 
 void emulator_exception(std::uint64_t vector, std::uint64_t rip, std::uint64_t cr2) {
-  JsonLine line{"fault"};
-  write_report(line.text("kind", name(EventKind::kEmulatorBug))
-                   .hex("gpa", cr2)
-                   .hex("rip", rip)
-                   .number("vector", vector)
-                   .text("state", "inside the emulator")
-                   .text("message", "an exception inside the emulator: a bug of accede"));
-  write_serial(EventKind::kEmulatorBug, cr2, rip, "an exception inside the emulator");
+  JsonLine line{"fault"sv};
+  write_report(line.text("kind"sv, name(EventKind::kEmulatorBug))
+                   .hex("gpa"sv, cr2)
+                   .hex("rip"sv, rip)
+                   .number("vector"sv, vector)
+                   .text("state"sv, "inside the emulator"sv)
+                   .text("message"sv, "an exception inside the emulator: a bug of accede"sv));
+  write_serial(EventKind::kEmulatorBug, cr2, rip, "an exception inside the emulator"sv);
   cpu::stop_for_ever();
 }

@@ -28,19 +28,20 @@ enum class EntryError : std::int64_t {
 };
 
 [[nodiscard]] constexpr std::string_view describe_entry_error(std::int64_t error) {
+  using namespace std::string_view_literals;
   switch (static_cast<EntryError>(error)) {
     case EntryError::kNone:
-      return "no error";
+      return "no error"sv;
     case EntryError::kNoSvm:
-      return "this processor has no AMD SVM with nested paging: use a TCG machine with -cpu max";
+      return "this processor has no AMD SVM with nested paging: use a TCG machine with -cpu max"sv;
     case EntryError::kBadLaunchInfo:
-      return "the emulator does not understand the launcher's description of the machine";
+      return "the emulator does not understand the launcher's description of the machine"sv;
     case EntryError::kNoMemory:
-      return "the memory reserved for the emulator is too small";
+      return "the memory reserved for the emulator is too small"sv;
     case EntryError::kMemoryTooHigh:
-      return "the machine has RAM above 512 GiB: beyond what the emulator maps";
+      return "the machine has RAM above 512 GiB: beyond what the emulator maps"sv;
   }
-  return "the emulator failed to start for an unknown reason";
+  return "the emulator failed to start for an unknown reason"sv;
 }
 
 }  // namespace accede::emulator
