@@ -1,0 +1,38 @@
+// The probe's own view of memory: all of it, executable, through both aliases.
+#pragma once
+
+#include "accede/base/units.hpp"
+
+#include <cstdint>
+
+namespace probe {
+
+/// Page tables that keep everything the firmware maps and add two windows of 512 GiB in the upper
+/// half: guest physical addresses without and with the shared bit. Put the firmware's tables back
+/// when it goes. One at a time; its tables are static.
+class AddressSpace {
+ public:
+  AddressSpace();
+  ~AddressSpace();
+  AddressSpace(const AddressSpace&) = delete;
+  AddressSpace& operator=(const AddressSpace&) = delete;
+
+  /// Replaces one gibibyte of the private window by a page table that lies at `table`.
+  static void put_table(std::uint64_t gibibyte, accede::PhysAddr table);
+
+ private:
+  std::uint64_t firmware_cr3_;
+};
+
+inline constexpr std::uint64_t kPrivateWindow = 0xFFFF'8000'0000'0000;
+inline constexpr std::uint64_t kSharedWindow = 0xFFFF'8080'0000'0000;
+
+/// Where the private page at `gpa` is seen. Precondition: an AddressSpace lives; below 512 GiB.
+[[nodiscard]] inline volatile void* at_private(accede::PhysAddr gpa) {
+  return reinterpret_cast<volatile void*>(kPrivateWindow + gpa.value());
+}
+[[nodiscard]] inline volatile void* at_shared(accede::PhysAddr gpa) {
+  return reinterpret_cast<volatile void*>(kSharedWindow + gpa.value());
+}
+
+}  // namespace probe
