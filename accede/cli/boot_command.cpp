@@ -131,8 +131,9 @@ void save_events(OutputFiles& files, const RunResult& result) {
   }
 }
 
-std::string run_title(const RunPlan& plan, std::size_t index, std::size_t count) {
-  std::string title{name(plan.mode)};
+std::string run_title(const BootOptions& options, const RunPlan& plan, std::size_t index,
+                      std::size_t count) {
+  std::string title{options.platform == Platform::kNone ? "no emulator" : name(plan.mode)};
   if (count > 1) {
     title += " (" + std::to_string(index + 1) + " of " + std::to_string(count) + ")";
   }
@@ -172,7 +173,7 @@ std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& si
                              .signals = signals,
                              .progress = progress,
                              .console_fd = files->console_fd,
-                             .title = run_title((*plans)[i], i, plans->size())};
+                             .title = run_title(options, (*plans)[i], i, plans->size())};
     auto result = run_vm(options, (*plans)[i], context);
     if (!result) {
       return std::unexpected{result.error()};

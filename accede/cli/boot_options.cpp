@@ -166,7 +166,7 @@ std::expected<std::vector<std::string>, Failure> check_kernels(const Text& text)
 
 /// Text for a line of the configuration file.
 std::expected<std::string, Failure> check_append(const Text& text) {
-  const std::string value = text.value_or("");
+  std::string value = text.value_or("");
   const bool one_line = std::ranges::all_of(value, [](char c) {
     return c == '\t' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F);
   });

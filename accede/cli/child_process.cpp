@@ -63,6 +63,7 @@ int become(const ChildSetup& setup, char* const* arguments, pid_t parent) {
 std::expected<ChildProcess, Failure> ChildProcess::start(const ChildSetup& setup) {
   std::vector<std::string> copies = setup.arguments;
   std::vector<char*> arguments;
+  arguments.reserve(copies.size() + 1);
   for (std::string& argument : copies) {
     arguments.push_back(argument.data());
   }

@@ -74,7 +74,7 @@ std::expected<fs::path, Failure> choose_qemu() {
 }
 
 std::expected<fs::path, Failure> own_file(std::string_view name) {
-  const fs::path path = library_directory() / name;
+  fs::path path = library_directory() / name;
   if (!is_file(path)) {
     return std::unexpected{missing(path.string() + " is missing: build accede with the packages "
                                                    "gnu-efi and cpio installed (-DACCEDE_EFI=ON)")};
@@ -108,7 +108,7 @@ std::optional<fs::path> find_program(std::string_view program) {
   std::istringstream directories{variable("PATH").value_or("/usr/bin:/bin")};
   std::string directory;
   while (std::getline(directories, directory, ':')) {
-    const fs::path path = fs::path{directory.empty() ? "." : directory} / program;
+    fs::path path = fs::path{directory.empty() ? "." : directory} / program;
     if (runnable(path)) {
       return path;
     }

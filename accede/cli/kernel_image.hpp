@@ -24,10 +24,10 @@ struct KernelImage {
   [[nodiscard]] bool is_linux() const { return kind != KernelKind::kEfiProgram; }
 };
 
-/// Checks that `file` is a whole x86-64 EFI program, bzImage included. The error is a phrase that
+/// Checks that `bytes` are a whole x86-64 EFI program, bzImage included. The error is a phrase that
 /// goes on from the file's name: "is not a kernel: ...", "is truncated: ...".
 [[nodiscard]] std::expected<KernelImage, std::string> parse_kernel_image(
-    std::span<const std::byte> file);
+    std::span<const std::byte> bytes);
 
 /// The same for a file on disk; the failure names it.
 [[nodiscard]] std::expected<KernelImage, Failure> check_kernel_file(

@@ -78,11 +78,11 @@ bool knows_unaccepted(std::string_view version) {
 
 }  // namespace
 
-std::vector<std::string> parse_package_list(std::string_view text) {
+std::vector<std::string> parse_package_list(std::string_view apt_output) {
   std::vector<std::string> packages;
-  while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
+  while (!apt_output.empty()) {
+    const std::string_view line = apt_output.substr(0, apt_output.find('\n'));
+    apt_output.remove_prefix(std::min(line.size() + 1, apt_output.size()));
     const std::string_view name = line.substr(0, line.find(' '));
     if (!name.empty()) {
       packages.emplace_back(name);

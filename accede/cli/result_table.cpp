@@ -25,11 +25,12 @@ struct Row {
 };
 
 Row seconds_row(std::string_view title,
-                std::function<std::optional<double>(const RunResult&)> seconds) {
+                const std::function<std::optional<double>(const RunResult&)>& seconds) {
   return {title, [seconds](const RunResult& run) { return format_seconds(seconds(run)); }, seconds};
 }
 
-Row size_row(std::string_view title, std::function<std::optional<Bytes>(const RunResult&)> size) {
+Row size_row(std::string_view title,
+             const std::function<std::optional<Bytes>(const RunResult&)>& size) {
   return {title,
           [size](const RunResult& run) {
             const auto bytes = size(run);

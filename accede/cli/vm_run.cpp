@@ -25,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kMaxLine = 256 * 1024;
+constexpr std::size_t kMaxLine = 256U << 10;
 constexpr int kMostMilliseconds = 1'000;
 constexpr int kProgressMilliseconds = 100;
 
@@ -75,7 +75,7 @@ class VmRun {
  private:
   std::expected<void, Failure> start();
   std::expected<void, Failure> step();
-  int wait_milliseconds() const;
+  [[nodiscard]] int wait_milliseconds() const;
   void show_progress() const;
   void read_console();
   void read_report();
@@ -106,7 +106,7 @@ class VmRun {
   std::optional<ChildProcess> child_;
   std::optional<int> child_status_;
   Clock::time_point started_;
-  std::array<char, 64 * 1024> buffer_{};
+  std::array<char, 64U << 10> buffer_{};
 
   bool control_ready_ = false;
   bool measuring_ = false;
@@ -191,7 +191,7 @@ void VmRun::read_control() {
 }
 
 void VmRun::read_errors() {
-  constexpr std::size_t kMost = 16 * 1024;
+  constexpr std::size_t kMost = 16U << 10;
   error_text_ += read_some(errors_.ours);
   if (error_text_.size() > kMost) {
     error_text_.erase(0, error_text_.size() - kMost);

@@ -3,10 +3,10 @@
 #include "accede/init/proc_files.hpp"
 
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 #include <array>
 #include <cstdint>
+#include <ctime>
 #include <string_view>
 
 namespace accede::init {
@@ -82,8 +82,8 @@ void write_nodes(JsonLine& line) {
   std::string_view separator;
   for (unsigned node = 0; node < kMaxNodes; ++node) {
     TextBuffer<64> path;
-    path.text("/sys/devices/system/node/node").number(node).text("/meminfo").text({"", 1});
-    const std::string_view text = read_file(path.view().data());
+    path.text("/sys/devices/system/node/node").number(node).text("/meminfo");
+    const std::string_view text = read_file(path.c_str());
     if (!text.empty()) {
       line.text(separator);
       write_node(line, node, text);

@@ -11,11 +11,11 @@
 namespace accede::init {
 
 /// Collects text; what does not fit is dropped and `overflowed` says so. Not thread-safe.
-template <std::size_t kCapacity>
+template <std::size_t Capacity>
 class TextBuffer {
  public:
   TextBuffer& text(std::string_view piece) {
-    const std::size_t room = kCapacity - size_;
+    const std::size_t room = Capacity - size_;
     overflowed_ = overflowed_ || piece.size() > room;
     for (const char c : piece.substr(0, room)) {
       data_[size_++] = c;
@@ -46,15 +46,16 @@ class TextBuffer {
   }
 
   [[nodiscard]] std::string_view view() const { return {data_.data(), size_}; }
+  [[nodiscard]] const char* c_str() const { return data_.data(); }
   [[nodiscard]] bool overflowed() const { return overflowed_; }
 
  private:
-  std::array<char, kCapacity> data_;
+  std::array<char, Capacity + 1> data_{};  // the last byte stays zero
   std::size_t size_ = 0;
   bool overflowed_ = false;
 };
 
 /// Room for the longest line: meminfo, or a full latency histogram.
-using JsonLine = TextBuffer<48 * 1024>;
+using JsonLine = TextBuffer<std::size_t{48} * 1024>;
 
 }  // namespace accede::init

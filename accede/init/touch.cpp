@@ -1,12 +1,12 @@
 #include "accede/init/touch.hpp"
 
 #include <sys/mman.h>
-#include <time.h>
 #include <x86intrin.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <ctime>
 
 namespace accede::init {
 namespace {

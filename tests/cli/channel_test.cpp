@@ -132,7 +132,7 @@ TEST(ConsoleLine, ReadsWork) {
   const auto work = expect_console<GuestWork>(
       R"(ACCEDE-INIT {"step":"work","touched_bytes":8192,"wrong_pages":1,"touch_ns":2000000000,)"
       R"("stopped":"accepted","first_touch_ns":{"count":2,"p50":1,"p99":2,"p999":3,"p9999":4,)"
-      R"("max":5,"histogram":[[1,1],[5,1]]}})");
+      R"("max":5,"histogram":[[1,1],3,[1],[1,"x"],[5,1]]}})");
   EXPECT_EQ(work.touched, Bytes{8192});
   EXPECT_EQ(work.wrong_pages, 1U);
   EXPECT_DOUBLE_EQ(work.seconds, 2.0);
@@ -140,7 +140,8 @@ TEST(ConsoleLine, ReadsWork) {
   EXPECT_EQ(work.first_touch.count, 2U);
   EXPECT_EQ(work.first_touch.p9999, 4U);
   EXPECT_EQ(work.first_touch.max, 5U);
-  EXPECT_EQ(work.first_touch.histogram.size(), 2U);
+  ASSERT_EQ(work.first_touch.histogram.size(), 2U);
+  EXPECT_EQ(work.first_touch.histogram[1].upper_ns, 5U);
 }
 
 TEST(ConsoleLine, ReadsTheOtherLinesOfTheInit) {

@@ -54,6 +54,7 @@ TEST(Smaps, ReadsARealMapping) {
   void* const memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
+  madvise(memory, kSize, MADV_NOHUGEPAGE);
   std::memset(memory, 1, kTouched);
   EXPECT_EQ(backed_guest_ram(getpid(), Bytes{kSize}), Bytes{kTouched});
   munmap(memory, kSize);
