@@ -16,6 +16,7 @@ if [ -t 2 ]; then
   build >&2 || exit 1
 else
   mkdir -p build
+  echo "building (log: build/run.log)" >&2
   build >build/run.log 2>&1 || { cat build/run.log >&2; exit 1; }
 fi
 cd "$OLDPWD"

@@ -67,10 +67,10 @@ void BootWatcher::handle(double now, const KernelReturned& line) {
   if (line.status == 0 && !expectations_.linux) {
     conclude(now, Outcome::kReady, "");
   } else if (line.status == 0) {
-    conclude(now, Outcome::kPanic, "the kernel returned to the firmware");
+    conclude(now, Outcome::kPanic, "it returned to the firmware");
   } else {
     conclude(now, Outcome::kPanic,
-             "the kernel returned to the firmware with status " + format_hex(line.status));
+             "it returned to the firmware with status " + format_hex(line.status));
   }
 }
 

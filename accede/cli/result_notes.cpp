@@ -55,6 +55,18 @@ std::string lost_text(const RunResult& run) {
   return text;
 }
 
+/// What the `gpa` field of a violation of this kind is.
+std::string_view operand_name(emulator::EventKind kind) {
+  switch (kind) {
+    case emulator::EventKind::kUnknownTdcall:
+      return "leaf";
+    case emulator::EventKind::kUnknownVmcall:
+      return "sub-function";
+    default:
+      return "GPA";
+  }
+}
+
 std::string violations_text(const RunResult& run) {
   const ReportSnapshot* const report = last_report(run);
   if (report == nullptr || report->header.violation_slots == 0) {
@@ -66,10 +78,11 @@ std::string violations_text(const RunResult& run) {
   for (std::size_t i = 0; i < header.violation_slots; ++i) {
     const emulator::Violation& violation = header.violations[i];
     listed += violation.count;
-    text +=
-        "  " + std::to_string(violation.count) + " x " + std::string{kind_name(violation.kind)} +
-        ": it " + std::string{kind_meaning(violation.kind)} + "; " + format_hex(violation.gpa) +
-        " from RIP " + format_hex(violation.rip) + (violation.fatal != 0 ? " (fatal)" : "") + "\n";
+    text += "  " + std::to_string(violation.count) + " x " +
+            std::string{kind_name(violation.kind)} + ": it " +
+            std::string{kind_meaning(violation.kind)} + "; " +
+            std::string{operand_name(violation.kind)} + " " + format_hex(violation.gpa) + ", RIP " +
+            format_hex(violation.rip) + (violation.fatal != 0 ? " (fatal)" : "") + "\n";
   }
   if (header.violation_total > listed) {
     text += "  and " + std::to_string(header.violation_total - listed) + " more at other places\n";

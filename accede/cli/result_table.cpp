@@ -176,6 +176,11 @@ Grid make_grid(std::span<const RunResult> results) {
     for (const RunResult& run : results) {
       cells.push_back(row.cell(run));
     }
+    const bool unknown = std::all_of(cells.begin() + 1, cells.end(),
+                                     [](const std::string& cell) { return cell == "-"; });
+    if (unknown) {
+      continue;  // a program that is no Linux, or one that did not get that far
+    }
     if (with_ratio) {
       cells.push_back(ratio(row, results));
     }

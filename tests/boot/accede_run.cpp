@@ -1,5 +1,7 @@
 #include "tests/boot/accede_run.hpp"
 
+#include "accede/cli/host_tools.hpp"
+
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -288,6 +290,16 @@ std::vector<Boot> boot_several(const std::vector<std::string>& options, Seconds 
 std::optional<std::string> missing_kernel(const Boot& boot) {
   if (boot.exit_code == 3 && boot.errors.find("offers no package") != std::string::npos) {
     return boot.errors;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> too_large(std::uint64_t bytes) {
+  constexpr std::uint64_t kForTheRest = kGiB / 2;
+  const std::optional<std::uint64_t> available = cli::host_available_bytes();
+  if (available && *available < bytes + kForTheRest) {
+    return "needs " + std::to_string(bytes / kMiB) + " MiB of memory, this host has " +
+           std::to_string(*available / kMiB) + " MiB available";
   }
   return std::nullopt;
 }

@@ -99,6 +99,9 @@ std::ostream& operator<<(std::ostream& out, const Boot& boot);
 /// Why a kernel cannot be had here, when the run says that the distribution does not offer it.
 [[nodiscard]] std::optional<std::string> missing_kernel(const Boot& boot);
 
+/// Why a VM that will use `bytes` of memory does not fit this host now, if it does not.
+[[nodiscard]] std::optional<std::string> too_large(std::uint64_t bytes);
+
 /// True while a process exists that is not just waiting to be collected.
 [[nodiscard]] bool is_running(pid_t pid);
 

@@ -54,10 +54,10 @@ TEST(IdleGuest, LeavesTheHostCpuIdle) {
 
 TEST(HangingGuest, EndsWithATimeOutAndTheLastConsoleLines) {
   const Boot result =
-      boot({"--kernel", probe_path(), "--append", "probe=hang", "--timeout", "12"}, Seconds{40});
+      boot({"--kernel", probe_path(), "--append", "probe=hang", "--timeout", "15"}, Seconds{40});
   EXPECT_EQ(result.exit_code, 4) << result;
   EXPECT_EQ(result.text("/outcome"), "timeout") << result;
-  EXPECT_NEAR(result.number("/seconds/total"), 12, 3);
+  EXPECT_NEAR(result.number("/seconds/total"), 15, 3);
   EXPECT_NE(result.at("/console_tail").dump().find("hanging as asked"), std::string::npos)
       << result.at("/console_tail");
 }

@@ -95,6 +95,9 @@ TEST(Linux612, AcceptsEverythingAtOnceWhenAskedTo) {
 }
 
 TEST(Linux612, AcceptsEverythingInTheEndWhenAllMemoryIsTouched) {
+  if (const auto reason = too_large(12 * kGiB)) {
+    GTEST_SKIP() << *reason;
+  }
   const Boot result = linux_boot(
       {"--kernel", "debian-6.12", "--memory", "12G", "--touch", "all", "--timeout", "280"},
       Seconds{300});

@@ -121,7 +121,8 @@ TEST(Probe, WaitsInRealTimeWhenItHalts) {
 
 TEST(Probe, SeesATdxMachineAndNothingOfTheHypervisorBelow) {
   const Boot result = survive(
-      "vp-info,unknown-leaf,reserved-rax-bits,tdcall-bytes,vm-fields,measurements,svm-hidden,"
+      "vp-info,unknown-leaf,reserved-rax-bits,tdcall-bytes,tdcall-in-compatibility-mode,vm-fields,"
+      "measurements,svm-hidden,cpuid-follows-cr4,"
       "tdx-visible,memory-map,no-ve-info,cpuid-exception");
   const std::vector<Json> unknown = result.violations("unknown-tdcall");
   EXPECT_GE(unknown.size(), 13U) << "one for each leaf";

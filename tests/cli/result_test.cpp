@@ -266,7 +266,7 @@ TEST(ResultTable, ShowsAFaultInWords) {
   EXPECT_THAT(text, HasSubstr("what to look at         accept the page first\n"));
   EXPECT_THAT(text, HasSubstr("  | [    1.0] last words\n"));
   EXPECT_THAT(text, HasSubstr("1 x unaccepted-access: it touched memory that it had not accepted; "
-                              "0x100200000 from RIP 0xffffffff81000000 (fatal)\n"));
+                              "GPA 0x100200000, RIP 0xffffffff81000000 (fatal)\n"));
   EXPECT_THAT(text, HasSubstr("and 4 more at other places"));
 }
 

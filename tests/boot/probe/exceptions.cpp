@@ -26,13 +26,17 @@ Exceptions::Handler g_handler = nullptr;
 
 Attempt* g_caught = nullptr;  // of the attempt that is under way
 
-void set_gate(std::uint64_t vector) {
+std::uint16_t code_selector() {
   std::uint16_t selector = 0;
   asm volatile("mov %%cs, %0" : "=r"(selector));
+  return selector;
+}
+
+void set_gate(std::uint64_t vector) {
   const auto entry = reinterpret_cast<std::uintptr_t>(probe_exception_entries) + vector * 16;
   constexpr std::uint64_t kInterruptGate = 0x8E00;
-  g_idt[vector][0] = (entry & 0xFFFF) | (std::uint64_t{selector} << 16) | (kInterruptGate << 32) |
-                     ((entry >> 16 & 0xFFFF) << 48);
+  g_idt[vector][0] = (entry & 0xFFFF) | (std::uint64_t{code_selector()} << 16) |
+                     (kInterruptGate << 32) | ((entry >> 16 & 0xFFFF) << 48);
   g_idt[vector][1] = entry >> 32;
 }
 
@@ -42,6 +46,7 @@ void probe_exception(ExceptionFrame* frame) {
   if (probe_resume_rip != 0) {
     g_caught->vector = frame->vector;
     g_caught->error = frame->error;
+    frame->cs = code_selector();
     frame->rip = probe_resume_rip;
     frame->rsp = probe_resume_rsp;
     probe_resume_rip = 0;

@@ -57,6 +57,7 @@ void probe_do_stgi();
 void probe_do_clgi();
 void probe_do_tdcall();
 void probe_do_tdcall_with_two_prefixes();
+void probe_do_tdcall_in_compatibility_mode();  ///< RBX = a 32-bit code selector
 void probe_do_seamcall();
 void probe_do_ud2();
 }

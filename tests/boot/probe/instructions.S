@@ -113,6 +113,24 @@ probe_do_\name:
         routine seamcall, .byte 0x66, 0x0F, 0x01, 0xCF
         routine ud2, ud2
 
+// TDCALL in compatibility mode. RBX = a 32-bit code selector. Code and stack lie below 4 GiB.
+        .globl  probe_do_tdcall_in_compatibility_mode
+        .hidden probe_do_tdcall_in_compatibility_mode
+probe_do_tdcall_in_compatibility_mode:
+        mov     ecx, cs
+        lea     rdx, [rip + 2f]
+        push    rbx
+        lea     rbx, [rip + 1f]
+        push    rbx
+        retfq
+        .code32
+1:      .byte   0x66, 0x0F, 0x01, 0xCC
+        push    ecx
+        push    edx
+        retf
+        .code64
+2:      ret
+
 // Exception vector N enters at probe_exception_entries + 16 * N; an ExceptionFrame
 // (exceptions.hpp) is built on the stack and probe_exception(ExceptionFrame*) called. What it
 // leaves in the frame is what the interrupted code goes on with.

@@ -87,6 +87,34 @@ void tdcall_bytes(Probe& probe) {
   }
 }
 
+/// A flat 32-bit code segment of the firmware's, or 0.
+std::uint16_t code32_selector() {
+  cpu::TableRegister table{};
+  asm volatile("sgdt %0" : "=m"(table));
+  const auto* const entries = reinterpret_cast<const std::uint64_t*>(table.base);
+  for (std::uint16_t i = 1; i < (table.limit + 1U) / 8; ++i) {
+    constexpr std::uint64_t kWhat = 0x00E0'9800'0000'0000;  // G, D, L, present, S, code
+    constexpr std::uint64_t kWanted = 0x00C0'9800'0000'0000;
+    if ((entries[i] & kWhat) == kWanted) {
+      return static_cast<std::uint16_t>(i * 8);
+    }
+  }
+  return 0;
+}
+
+void tdcall_in_compatibility_mode(Probe& probe) {
+  const std::uint16_t selector = code32_selector();
+  if (!probe.expect("the firmware has a 32-bit code segment", selector != 0)) {
+    return;
+  }
+  const Exceptions exceptions;
+  asm volatile("cli" : : : "memory");
+  const Attempt call = attempt(probe_do_tdcall_in_compatibility_mode, 1, 0, 0, selector);
+  asm volatile("sti" : : : "memory");
+  probe.expect("#GP", call.vector, kGeneralProtection);
+  probe.expect("error code", call.error, 0);
+}
+
 void vm_fields(Probe& probe) {
   const auto read = [](std::uint64_t id) { return tdcall(7, 0, id); };
   const auto write = [](std::uint64_t id, std::uint64_t value, std::uint64_t mask) {
@@ -202,6 +230,23 @@ void svm_hidden(Probe& probe) {
   const std::uint64_t magic = accede::emulator::kHypercallMagic;
   probe.expect("a call of the emulator that does not exist",
                attempt(probe_do_vmmcall, magic, 3).vector, kInvalidOpcode);
+}
+
+/// Some bits of CPUID mirror the guest's own control register.
+void cpuid_follows_cr4(Probe& probe) {
+  constexpr std::uint64_t kCr4OsXsave = 1 << 18;
+  constexpr std::uint32_t kXsave = 1U << 26;
+  constexpr std::uint32_t kOsXsave = 1U << 27;
+  probe.expect("the processor has XSAVE", cpu::cpuid(1, 0).ecx & kXsave, kXsave);
+  const std::uint64_t cr4 = cpu::read_cr4();
+  const auto write_cr4 = [](std::uint64_t value) {
+    asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+  };
+  write_cr4(cr4 | kCr4OsXsave);
+  probe.expect("OSXSAVE with CR4.OSXSAVE set", cpu::cpuid(1, 0).ecx & kOsXsave, kOsXsave);
+  write_cr4(cr4 & ~kCr4OsXsave);
+  probe.expect("OSXSAVE with CR4.OSXSAVE clear", cpu::cpuid(1, 0).ecx & kOsXsave, 0);
+  write_cr4(cr4);
 }
 
 void tdx_visible(Probe& probe) {
@@ -368,9 +413,11 @@ constexpr auto kScenarios = std::to_array<Scenario>({
     {"reserved-rax-bits", reserved_rax_bits},
     {"vp-info", vp_info},
     {"tdcall-bytes", tdcall_bytes},
+    {"tdcall-in-compatibility-mode", tdcall_in_compatibility_mode},
     {"vm-fields", vm_fields},
     {"measurements", measurements},
     {"svm-hidden", svm_hidden},
+    {"cpuid-follows-cr4", cpuid_follows_cr4},
     {"tdx-visible", tdx_visible},
     {"emulator-memory", emulator_memory},
     {"memory-map", memory_map},
