@@ -34,15 +34,15 @@ constexpr auto kKinds = std::to_array<KindText>({
     {EventKind::kUnknownVmcall, "unknown-vmcall", "used a VMCALL that the emulator lacks"},
     {EventKind::kInvalidAccept, "invalid-accept", "accepted with operands that are refused"},
     {EventKind::kEmulatorMemory, "emulator-memory", "touched the emulator's own memory"},
-    {EventKind::kShutdown, "shutdown", "triple fault"},
+    {EventKind::kShutdown, "shutdown", "shut down with a triple fault"},
     {EventKind::kBeyondAddressWidth, "beyond-address-width",
      "touched an address that the machine does not have"},
     {EventKind::kResourceExhausted, "resource-exhausted",
-     "the emulator ran out of storage for page states"},
-    {EventKind::kEmulatorBug, "emulator-bug", "a bug in the emulator"},
+     "needed more page states than the emulator can hold"},
+    {EventKind::kEmulatorBug, "emulator-bug", "met a bug of the emulator"},
     {EventKind::kHaltedForEver, "halted-for-ever",
      "halted with interrupts off: nothing can wake it"},
-    {EventKind::kInvalidState, "invalid-state", "the processor refused the guest's state"},
+    {EventKind::kInvalidState, "invalid-state", "entered a state that the processor refuses"},
 });
 
 const KindText* find_kind(EventKind kind) {
