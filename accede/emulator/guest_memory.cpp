@@ -61,8 +61,15 @@ std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
   if ((save.efer & kEferLma) == 0) {
     return std::nullopt;  // 32-bit paging: nothing that the emulator answers runs there
   }
+  const unsigned top_level = (save.cr4 & kCr4La57) != 0 ? 4 : 3;
+  // Canonical: the bits above the highest translated one repeat it.
+  const unsigned unused_bits = 64 - (12 + 9 * (top_level + 1));
+  if (static_cast<std::int64_t>(linear << unused_bits) >> unused_bits !=
+      static_cast<std::int64_t>(linear)) {
+    return std::nullopt;
+  }
   std::uint64_t table = save.cr3 & kEntryAddress;
-  for (unsigned level = (save.cr4 & kCr4La57) != 0 ? 4 : 3;; --level) {
+  for (unsigned level = top_level;; --level) {
     std::array<std::byte, 8> raw{};
     const std::uint64_t index = (linear >> (12 + 9 * level)) % 512;
     if (!read(table + index * 8, raw)) {

@@ -184,7 +184,7 @@ std::expected<std::uint64_t, Fault> GuestPages::accept(Vcpu& vcpu, std::uint64_t
     wait_out(started, outcome.bytes);
     count_accept(vcpu, outcome, started);
   } else {
-    count_refusal(vcpu, outcome);
+    count_refusal(vcpu, rcx, outcome);
   }
   return outcome.rax;
 }
@@ -204,7 +204,8 @@ void GuestPages::count_accept(Vcpu& vcpu, const host::AcceptOutcome& outcome,
                   PhysRange::page(outcome.gpa, outcome.size), started, vcpu.index);
 }
 
-void GuestPages::count_refusal(const Vcpu& vcpu, const host::AcceptOutcome& outcome) {
+void GuestPages::count_refusal(const Vcpu& vcpu, std::uint64_t rcx,
+                               const host::AcceptOutcome& outcome) {
   Counters& counters = reporter_.counters();
   EventKind kind = EventKind::kInvalidAccept;
   switch (abi::tdx::code_of(outcome.rax)) {
@@ -217,7 +218,7 @@ void GuestPages::count_refusal(const Vcpu& vcpu, const host::AcceptOutcome& outc
       kind = EventKind::kDoubleAccept;
       break;
     case Status::kOperandInvalid:
-      if (outcome.size == PageSize::k1G) {
+      if (abi::tdx::PageOperand::Level::get(rcx) == static_cast<std::uint64_t>(PageSize::k1G)) {
         // Linux asks for 1 GiB first on purpose, and the module always refuses.
         Reporter::add(counters.refused_1g);
         return;

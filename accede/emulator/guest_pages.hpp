@@ -74,7 +74,7 @@ class GuestPages {
   void zero(PhysAddr page);
   void wait_out(std::uint64_t started, Bytes accepted) const;
   void count_accept(Vcpu& vcpu, const host::AcceptOutcome& outcome, std::uint64_t started);
-  void count_refusal(const Vcpu& vcpu, const host::AcceptOutcome& outcome);
+  void count_refusal(const Vcpu& vcpu, std::uint64_t rcx, const host::AcceptOutcome& outcome);
   [[nodiscard]] Verdict touch_device(View view, PhysAddr gpa);
   [[nodiscard]] Verdict touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error);
   [[nodiscard]] Verdict touch_shared(PhysAddr gpa);

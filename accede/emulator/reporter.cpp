@@ -68,7 +68,6 @@ void JsonLine::put(char c) {
 
 void JsonLine::quoted(std::string_view value) {
   constexpr std::string_view kHex = "0123456789abcdef"sv;
-  // An opened string is always closed: room for the quote is part of the reserve.
   put('"');
   for (const char c : value) {
     const auto byte = static_cast<unsigned char>(c);
@@ -86,7 +85,7 @@ void JsonLine::quoted(std::string_view value) {
       put(c);
     }
   }
-  put('"');
+  buffer_[used_++] = '"';  // in the reserve when the line is full
 }
 
 void JsonLine::key(std::string_view key) {

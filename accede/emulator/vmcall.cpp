@@ -63,7 +63,7 @@ bool is_vmm_msr(std::uint64_t msr) {
 Verdict VmcallHandler::answer(Vcpu& vcpu, Registers& registers) {
   if (registers[kR10] != 0) {
     // A vendor call (KVM's hypercalls): there is no such hypervisor here.
-    count(registers[kR11], vcpu);
+    count_unknown(registers[kR10], vcpu);
     registers[kR10] = value(VmcallStatus::kSubfuncUnsupported);
     return {};
   }
@@ -73,16 +73,22 @@ Verdict VmcallHandler::answer(Vcpu& vcpu, Registers& registers) {
 
 void VmcallHandler::count(std::uint64_t function, Vcpu& vcpu) {
   const VmcallSlot slot = slot_of(function);
-  Reporter::add(reporter_.counters().vmcall[static_cast<std::size_t>(slot)]);
   if (slot == VmcallSlot::kOther) {
-    reporter_.violation({.gpa = function,
-                         .rip = vcpu.save().rip,
-                         .count = 1,
-                         .kind = EventKind::kUnknownVmcall,
-                         .fatal = 0,
-                         .vcpu = vcpu.index,
-                         .detail = static_cast<std::uint32_t>(function)});
+    count_unknown(function, vcpu);
+  } else {
+    Reporter::add(reporter_.counters().vmcall[static_cast<std::size_t>(slot)]);
   }
+}
+
+void VmcallHandler::count_unknown(std::uint64_t function, const Vcpu& vcpu) {
+  Reporter::add(reporter_.counters().vmcall[static_cast<std::size_t>(VmcallSlot::kOther)]);
+  reporter_.violation({.gpa = function,
+                       .rip = vcpu.save().rip,
+                       .count = 1,
+                       .kind = EventKind::kUnknownVmcall,
+                       .fatal = 0,
+                       .vcpu = vcpu.index,
+                       .detail = static_cast<std::uint32_t>(function)});
 }
 
 Verdict VmcallHandler::standard(Vcpu& vcpu, Registers& r) {

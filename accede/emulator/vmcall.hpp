@@ -28,6 +28,7 @@ class VmcallHandler {
   void port_io(Registers& registers) const;
   void mmio(Registers& registers) const;
   void count(std::uint64_t function, Vcpu& vcpu);
+  void count_unknown(std::uint64_t function, const Vcpu& vcpu);
 
   const MachineMap& machine_;
   GuestPages& pages_;
