@@ -36,9 +36,6 @@ Boot break_rule(const std::string& scenario, const std::string& kind,
   EXPECT_EQ(result.text("/fault/kind"), kind) << result;
   EXPECT_FALSE(result.text("/fault/message").empty()) << result;
   EXPECT_FALSE(result.console_has("all good")) << result;
-  EXPECT_TRUE(result.console_has("accede emulator: guest stopped: " + kind))
-      << "the serial port tells it too\n"
-      << result;
   // The report area names the same as fatal.
   const std::vector<Json> violations = result.violations(kind);
   EXPECT_EQ(violations.size(), 1U) << result.at("/violations");
@@ -153,8 +150,8 @@ TEST(Probe, AcceptsRangesOfAnyShapeThroughTheFirmwaresProtocol) {
 
 TEST(Probe, FindsAllMemoryAcceptedByAFirmwareThatAcceptsAll) {
   const Boot result =
-      survive("firmware-accepted-all", {"--firmware", "accept-all", "--memory", "3G"});
-  EXPECT_EQ(result.bytes("/accept/by_firmware_bytes"), kGiB);
+      survive("firmware-accepted-all", {"--firmware", "accept-all", "--memory", "5G"});
+  EXPECT_EQ(result.bytes("/accept/by_firmware_bytes"), 3 * kGiB);  // 2 GiB are below 4 GiB
   EXPECT_EQ(result.bytes("/accept/by_loader_bytes"), 0U);
 }
 

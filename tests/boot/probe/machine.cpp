@@ -234,19 +234,33 @@ void svm_hidden(Probe& probe) {
 
 /// Some bits of CPUID mirror the guest's own control register.
 void cpuid_follows_cr4(Probe& probe) {
-  constexpr std::uint64_t kCr4OsXsave = 1 << 18;
-  constexpr std::uint32_t kXsave = 1U << 26;
-  constexpr std::uint32_t kOsXsave = 1U << 27;
-  probe.expect("the processor has XSAVE", cpu::cpuid(1, 0).ecx & kXsave, kXsave);
-  const std::uint64_t cr4 = cpu::read_cr4();
+  struct Mirror {
+    std::string_view what;
+    std::uint64_t cr4;
+    std::uint32_t leaf;
+    std::uint32_t feature;  // in ECX: the processor has it
+    std::uint32_t enabled;  // in ECX: it is switched on
+  };
+  constexpr std::array<Mirror, 2> kMirrors{{
+      {"OSXSAVE", 1ULL << 18, 1, 1U << 26, 1U << 27},
+      {"OSPKE", 1ULL << 22, 7, 1U << 3, 1U << 4},
+  }};
   const auto write_cr4 = [](std::uint64_t value) {
     asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
   };
-  write_cr4(cr4 | kCr4OsXsave);
-  probe.expect("OSXSAVE with CR4.OSXSAVE set", cpu::cpuid(1, 0).ecx & kOsXsave, kOsXsave);
-  write_cr4(cr4 & ~kCr4OsXsave);
-  probe.expect("OSXSAVE with CR4.OSXSAVE clear", cpu::cpuid(1, 0).ecx & kOsXsave, 0);
-  write_cr4(cr4);
+  const std::uint64_t cr4 = cpu::read_cr4();
+  for (const Mirror& mirror : kMirrors) {
+    if ((cpu::cpuid(mirror.leaf, 0).ecx & mirror.feature) == 0) {
+      continue;
+    }
+    write_cr4(cr4 | mirror.cr4);
+    const std::uint32_t with = cpu::cpuid(mirror.leaf, 0).ecx & mirror.enabled;
+    write_cr4(cr4 & ~mirror.cr4);
+    const std::uint32_t without = cpu::cpuid(mirror.leaf, 0).ecx & mirror.enabled;
+    write_cr4(cr4);
+    probe.expect(mirror.what, with, mirror.enabled);
+    probe.expect(mirror.what, without, 0);
+  }
 }
 
 void tdx_visible(Probe& probe) {
@@ -336,13 +350,11 @@ void accept_protocol_operands(Probe& probe) {
 /// --firmware accept-all: no unaccepted memory, and what is above 4 GiB can be used.
 void firmware_accepted_all(Probe& probe) {
   probe.expect("no unaccepted memory", probe.first_range(MemoryType::kUnaccepted).empty());
-  std::uint64_t address = 0;
-  const PhysRange largest = probe.largest_range(MemoryType::kConventional);
-  probe.expect("free memory above 4 GiB", largest.begin() >= PhysAddr{1ULL << 32});
-  address = largest.begin().align_up(2_MiB).value();
+  // Where the first unit of unaccepted memory would lie.
+  std::uint64_t address = 1ULL << 32;
   const Status status = probe.firmware().boot().allocate_pages(
       accede::abi::efi::AllocateType::kAddress, MemoryType::kLoaderData, 512, &address);
-  probe.expect("it can be allocated", static_cast<std::uint64_t>(status), 0);
+  probe.expect("free memory above 4 GiB", static_cast<std::uint64_t>(status), 0);
   for (Bytes at; at < 2_MiB; at += 4_KiB) {
     store<std::uint64_t>(at_private(PhysAddr{address} + at), at.value());
   }

@@ -89,16 +89,6 @@ PhysRange Probe::first_range(MemoryType type) const {
   return first;
 }
 
-PhysRange Probe::largest_range(MemoryType type) const {
-  PhysRange largest;
-  for_each_range(firmware_, type, [&](PhysRange range) {
-    if (range.size() > largest.size()) {
-      largest = range;
-    }
-  });
-  return largest;
-}
-
 PhysAddr Probe::emulator_unit() {
   constexpr PhysAddr k4GiB{1ULL << 32};
   PhysAddr free_end;

@@ -44,9 +44,8 @@ class Probe {
   /// take_unit(), accepted as one page.
   [[nodiscard]] PhysAddr take_accepted_unit();
 
-  /// The memory map's first range of `type`, or its largest one; empty when there is none.
+  /// The memory map's first range of `type`; empty when there is none.
   [[nodiscard]] PhysRange first_range(accede::abi::efi::MemoryType type) const;
-  [[nodiscard]] PhysRange largest_range(accede::abi::efi::MemoryType type) const;
   /// A 2 MiB unit that the emulator keeps for itself: it lies in the largest reserved range that
   /// has free memory above it below 4 GiB (reserved device memory has none).
   [[nodiscard]] PhysAddr emulator_unit();
