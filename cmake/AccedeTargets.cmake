@@ -110,7 +110,7 @@ function(accede_add_efi_program name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
   target_link_options(${name} PRIVATE -nostdlib -shared -Wl,-Bsymbolic -Wl,-z,defs
     -Wl,-z,norelro -Wl,--build-id=none -Wl,--no-warn-rwx-segments
-    -Wl,-T,${ACCEDE_EFI_LDS} ${ACCEDE_EFI_CRT0})
+    -Wl,-T,${ACCEDE_EFI_LDS} ${ACCEDE_EFI_CRT0} -Wl,--defsym=_entry=efi_main)  # gnu-efi >= 3.0.18 calls _entry
   target_link_libraries(${name} PRIVATE ${ACCEDE_GNUEFI})
   get_filename_component(directory ${ACCEDE_ARTIFACT_DIR}/${ARG_OUTPUT} DIRECTORY)
   add_custom_command(TARGET ${name} POST_BUILD

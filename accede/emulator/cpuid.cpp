@@ -13,10 +13,21 @@ constexpr std::uint32_t kMemoryEncryptionLeaf = 0x8000'001F;
 constexpr std::uint32_t kSvmFeature = 1U << 2;          // leaf 0x80000001 ECX
 constexpr std::uint32_t kHypervisorPresent = 1U << 31;  // leaf 1 ECX
 
+constexpr std::uint32_t kOsxsave = 1U << 27;  // leaf 1 ECX
+constexpr std::uint32_t kOspke = 1U << 4;     // leaf 7 ECX
+constexpr std::uint64_t kCr4Osxsave = 1ULL << 18;
+constexpr std::uint64_t kCr4Pke = 1ULL << 22;
+
+/// `word` with `bit` as `cr4_bit` is in the guest's CR4 (the processor shows the emulator's).
+std::uint32_t follow(std::uint32_t word, std::uint32_t bit, std::uint64_t cr4,
+                     std::uint64_t cr4_bit) {
+  return (cr4 & cr4_bit) != 0 ? word | bit : word & ~bit;
+}
+
 }  // namespace
 
 cpu::CpuidResult tdx_cpuid(std::uint32_t leaf, std::uint32_t subleaf, cpu::CpuidResult real,
-                           std::uint32_t real_max_basic) {
+                           std::uint32_t real_max_basic, std::uint64_t guest_cr4) {
   if (leaf == 0) {
     // "GenuineIntel" in EBX, EDX, ECX: a guest with another vendor string takes itself for AMD's.
     return {std::max(real_max_basic, kTdxLeaf), 0x756E6547, 0x6C65746E, 0x49656E69};
@@ -30,6 +41,9 @@ cpu::CpuidResult tdx_cpuid(std::uint32_t leaf, std::uint32_t subleaf, cpu::Cpuid
   }
   if (leaf == 1) {
     real.ecx |= kHypervisorPresent;
+    real.ecx = follow(real.ecx, kOsxsave, guest_cr4, kCr4Osxsave);
+  } else if (leaf == 7 && subleaf == 0) {
+    real.ecx = follow(real.ecx, kOspke, guest_cr4, kCr4Pke);
   } else if (leaf == kExtendedBase + 1) {
     real.ecx &= ~kSvmFeature;
   } else if (leaf == kSvmLeaf || leaf == kMemoryEncryptionLeaf) {
