@@ -24,6 +24,13 @@
 #include <thread>
 #include <vector>
 
+#ifndef ACCEDE_COMMAND
+#define ACCEDE_COMMAND ""  // the build says where it lies
+#endif
+#ifndef ACCEDE_FAKE_QEMU
+#define ACCEDE_FAKE_QEMU ""  // the build says where it lies
+#endif
+
 namespace accede::cli::test {
 
 namespace fs = std::filesystem;
