@@ -1,0 +1,281 @@
+#include "accede/host/snp_memory.hpp"
+
+#include "accede/base/assert.hpp"
+
+#include <algorithm>
+
+namespace accede::host {
+
+using namespace std::string_view_literals;
+
+namespace {
+
+bool is_assigned(const RmpEntry& entry) {
+  return RmpEntry::Assigned::get(entry.low) != 0;
+}
+bool is_large(const RmpEntry& entry) {
+  return is_assigned(entry) && RmpEntry::Large::get(entry.low) != 0;
+}
+
+/// The first page of the next 2M region, or `end`.
+PhysAddr region_end(PhysAddr gpa, PhysAddr end) {
+  return std::min(end, gpa.align_down(2_MiB) + 2_MiB);
+}
+
+}  // namespace
+
+std::string_view name(SnpTouchKind kind) {
+  switch (kind) {
+    case SnpTouchKind::kMapped:
+      return "mapped"sv;
+    case SnpTouchKind::kNotValidated:
+      return "not validated"sv;
+    case SnpTouchKind::kRefused:
+      return "refused by the RMP"sv;
+    case SnpTouchKind::kNotRam:
+      return "not RAM"sv;
+  }
+  return "unknown"sv;
+}
+
+std::string_view name(SnpPvalidateKind kind) {
+  switch (kind) {
+    case SnpPvalidateKind::kCompleted:
+      return "completed"sv;
+    case SnpPvalidateKind::kRefused:
+      return "refused by the RMP"sv;
+    case SnpPvalidateKind::kNotRam:
+      return "not RAM"sv;
+  }
+  return "unknown"sv;
+}
+
+SnpMemory::SnpMemory(Rmp& rmp, PageAttributes& attributes, std::span<const PhysRange> ram,
+                     const SnpMemoryConfig& config)
+    : rmp_{rmp}, attributes_{attributes}, ram_{ram}, config_{config} {
+  ACCEDE_ASSERT(config.asid >= 1 && config.asid <= 1023);
+  ACCEDE_ASSERT(config.hpa_offset % 2_MiB == Bytes{0});
+  PhysAddr previous;
+  for (const PhysRange range : ram) {
+    ACCEDE_ASSERT(range.begin().is_aligned(4_KiB) && range.end().is_aligned(4_KiB));
+    ACCEDE_ASSERT(range.begin() >= previous && attributes.range().contains(range));
+    ACCEDE_ASSERT(
+        rmp.covered().contains(*PhysRange::make(hpa_of(range.begin()), hpa_of(range.end()))));
+    previous = range.end();
+  }
+}
+
+bool SnpMemory::is_ram(PhysRange pages) const {
+  return std::ranges::any_of(ram_, [&](PhysRange range) { return range.contains(pages); });
+}
+
+/// Gives a page of private RAM that has no RMP entry one: 2 MiB where backing, RAM, attributes and
+/// `within` allow. False: it has one. For launch, the firmware validates it at once. Under the
+/// region's lock.
+bool SnpMemory::assign(PhysAddr page, PhysRange within, bool launch) {
+  const PhysRange whole = PhysRange::page(page, PageSize::k2M);
+  if (is_assigned(entry(page))) {
+    return false;
+  }
+  const auto update = [&](PhysAddr gpa, PageSize size) {
+    RmpUpdate to = RmpUpdate::guest(gpa, size, config_.asid);
+    to.immutable = launch;
+    const bool done = rmp_.update(hpa_of(gpa), to) == RmpUpdateCode::kSuccess;
+    return done && (!launch || rmp_.launch_update(hpa_of(gpa), false));
+  };
+  // Where part of the region is assigned in 4 KiB entries, 2 MiB overlaps them and is refused.
+  if (config_.backing == Backing::k2M && within.contains(whole) && is_ram(whole) &&
+      attributes_.all(whole, PageAttribute::kPrivate) && update(whole.begin(), PageSize::k2M)) {
+    return true;
+  }
+  return update(page, PageSize::k4K);
+}
+
+std::expected<Bytes, AdoptError> SnpMemory::adopt(PhysRange range) {
+  if (!range.begin().is_aligned(4_KiB) || !range.end().is_aligned(4_KiB)) {
+    return std::unexpected{AdoptError::kUnaligned};
+  }
+  if (!range.empty() && !is_ram(range)) {
+    return std::unexpected{AdoptError::kNotRam};
+  }
+  for (PhysAddr page = range.begin(); page < range.end();) {
+    const SpinGuard guard{region(page)};
+    if (attributes_.get(page) != PageAttribute::kPrivate || !assign(page, range, true)) {
+      return std::unexpected{AdoptError::kNotFree};
+    }
+    page += is_large(entry(page)) ? 2_MiB : 4_KiB;
+  }
+  return range.size();
+}
+
+/// True when the page was shared and is private now. Under the region's lock.
+bool SnpMemory::make_private(PhysAddr page, const SnpMemoryHooks& hooks) {
+  if (attributes_.get(page) == PageAttribute::kPrivate) {
+    return false;
+  }
+  const PhysRange pages = PhysRange::page(page, PageSize::k4K);
+  hooks.shared_gone(pages);
+  attributes_.set(pages, PageAttribute::kPrivate);
+  return true;
+}
+
+SnpPvalidate SnpMemory::pvalidate(PhysAddr gpa, std::uint32_t ecx, bool validate,
+                                  const SnpMemoryHooks& hooks) {
+  const PhysAddr page = gpa.align_down(4_KiB);
+  SnpPvalidate result;
+  if (!is_ram(PhysRange::page(page, PageSize::k4K))) {
+    return result;
+  }
+  const SpinGuard guard{region(page)};
+  const PhysRange whole = PhysRange::page(page, PageSize::k2M);
+  const auto attempt = [&] {
+    return rmp_.pvalidate(hpa_of(page), gpa, config_.asid, ecx, validate);
+  };
+  PvalidateOutcome outcome = attempt();
+  if (outcome.fault == RmpVerdict::kNotAssigned) {
+    result.converted = make_private(page, hooks);
+    (void)assign(page, whole, false);
+    outcome = attempt();
+  }
+  if (outcome.fault == RmpVerdict::kSizeMismatch) {
+    (void)rmp_.psmash(hpa_of(whole.begin()));
+    outcome = attempt();
+  }
+  result.kind = outcome.fault == RmpVerdict::kAllowed ? SnpPvalidateKind::kCompleted
+                                                      : SnpPvalidateKind::kRefused;
+  result.verdict = outcome.fault;
+  result.code = outcome.code;
+  result.carry = outcome.carry;
+  if (outcome == PvalidateOutcome{}) {
+    const PageSize size = ecx == abi::rmp::kSize2M ? PageSize::k2M : PageSize::k4K;
+    result.bytes = bytes(size);
+    if (validate) {
+      hooks.validated(page, hpa_of(page), size);
+    } else {
+      hooks.private_gone(PhysRange::page(page, size));
+    }
+  }
+  return result;
+}
+
+SnpTouch SnpMemory::touch_private(PhysAddr gpa, const SnpMemoryHooks& hooks) {
+  const PhysAddr page = gpa.align_down(4_KiB);
+  SnpTouch touch;
+  if (!is_ram(PhysRange::page(page, PageSize::k4K))) {
+    return touch;
+  }
+  const SpinGuard guard{region(page)};
+  touch.converted = make_private(page, hooks);
+  (void)assign(page, PhysRange::page(page, PageSize::k2M), false);
+  const PageSize size = is_large(entry(page)) ? PageSize::k2M : PageSize::k4K;
+  touch.verdict = rmp_.check_private(
+      hpa_of(page),
+      {.gpa = page, .asid = config_.asid, .nested_size = size, .write = false, .vmpl = 0});
+  switch (touch.verdict) {
+    case RmpVerdict::kAllowed: {
+      touch.kind = SnpTouchKind::kMapped;
+      const PhysAddr base = page.align_down(bytes(size));
+      hooks.validated(base, hpa_of(base), size);
+      break;
+    }
+    case RmpVerdict::kNotValidated:
+      touch.kind = SnpTouchKind::kNotValidated;
+      break;
+    default:
+      touch.kind = SnpTouchKind::kRefused;
+  }
+  return touch;
+}
+
+SnpTouch SnpMemory::touch_shared(PhysAddr gpa,
+                                 FunctionRef<void(PhysAddr gpa, PhysAddr hpa)> mapped_shared,
+                                 const SnpMemoryHooks& hooks) {
+  const PhysRange page = PhysRange::page(gpa, PageSize::k4K);
+  SnpTouch touch;
+  if (!is_ram(page)) {
+    return touch;
+  }
+  const SpinGuard guard{region(gpa)};
+  touch.converted = attributes_.get(gpa) == PageAttribute::kPrivate;
+  if (!convert_chunk(page, PageAttribute::kShared, hooks)) {
+    touch.kind = SnpTouchKind::kRefused;
+    touch.verdict = RmpVerdict::kImmutable;
+    touch.converted = false;
+    return touch;
+  }
+  touch.kind = SnpTouchKind::kMapped;
+  mapped_shared(page.begin(), hpa_of(page.begin()));
+  return touch;
+}
+
+/// Makes the RMP entries of `pages`, in one 2M region, the hypervisor's. False: one is immutable;
+/// nothing changed but that a 2 MiB entry may be 512 of 4 KiB now. Under the region's lock.
+bool SnpMemory::take_back(PhysRange pages, const SnpMemoryHooks& hooks) {
+  for (PhysAddr page = pages.begin(); page < pages.end(); page += 4_KiB) {
+    if (RmpEntry::Immutable::get(entry(page).low) != 0) {
+      return false;
+    }
+  }
+  hooks.private_gone(pages);
+  const PhysRange whole = PhysRange::page(pages.begin(), PageSize::k2M);
+  if (is_large(entry(pages.begin()))) {
+    if (pages == whole) {
+      return rmp_.update(hpa_of(whole.begin()), RmpUpdate::hypervisor(PageSize::k2M)) ==
+             RmpUpdateCode::kSuccess;
+    }
+    if (rmp_.psmash(hpa_of(whole.begin())) != PsmashCode::kSuccess) {
+      return false;
+    }
+  }
+  for (PhysAddr page = pages.begin(); page < pages.end(); page += 4_KiB) {
+    if (is_assigned(entry(page)) &&
+        rmp_.update(hpa_of(page), RmpUpdate::hypervisor(PageSize::k4K)) !=
+            RmpUpdateCode::kSuccess) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// Converts `pages`, RAM in one 2M region, run by run. Under the region's lock.
+bool SnpMemory::convert_chunk(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks) {
+  while (!pages.empty()) {
+    const PhysRange run = attributes_.run(pages);
+    if (attributes_.get(run.begin()) != to) {
+      if (to == PageAttribute::kPrivate) {
+        hooks.shared_gone(run);
+      } else if (!take_back(run, hooks)) {
+        return false;
+      }
+      attributes_.set(run, to);
+    }
+    pages = *PhysRange::make(run.end(), pages.end());
+  }
+  return true;
+}
+
+bool SnpMemory::convert(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks) {
+  for (const PhysRange range : ram_) {
+    const PhysRange part = pages.intersect(range);
+    for (PhysAddr gpa = part.begin(); gpa < part.end(); gpa = region_end(gpa, part.end())) {
+      const SpinGuard guard{region(gpa)};
+      if (!convert_chunk(*PhysRange::make(gpa, region_end(gpa, part.end())), to, hooks)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+bool SnpMemory::invariants() const {
+  bool sound = rmp_.invariants();
+  for (const PhysRange range : ram_) {
+    for (PhysAddr page = range.begin(); page < range.end(); page += 4_KiB) {
+      sound =
+          sound && (attributes_.get(page) == PageAttribute::kPrivate || !is_assigned(entry(page)));
+    }
+  }
+  return sound;
+}
+
+}  // namespace accede::host
