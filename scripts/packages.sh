@@ -20,6 +20,7 @@ build    python3              python3
 build    gnu-efi              /usr/lib/crt0-efi-x86_64.o /usr/lib/*/crt0-efi-x86_64.o /usr/lib/*/gnuefi/crt0-efi-x86_64.o
 build    libgtest-dev         /usr/include/gtest/gtest.h
 build    libgmock-dev         /usr/include/gmock/gmock.h
+build    libbenchmark-dev     /usr/include/benchmark/benchmark.h
 build    libcli11-dev         /usr/include/CLI/CLI.hpp
 build    nlohmann-json3-dev   /usr/include/nlohmann/json.hpp
 run      qemu-system-x86      qemu-system-x86_64

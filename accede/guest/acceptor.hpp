@@ -66,17 +66,21 @@ class Acceptor {
   using Result = std::expected<Bytes, AcceptError>;
   using PartResult = std::expected<AcceptProgress, AcceptError>;
 
-  /// Both outlive the object. A table that is not present, like NoPlatform, makes every call a
-  /// no-op that succeeds.
+  /// Both outlive the object. Without a table, or without a confidential platform (kNone), every
+  /// call is a no-op that succeeds, and the table is left alone.
   Acceptor(UnacceptedTable& table, Platform& platform, Relax relax = {})
-      : table_{table}, platform_{platform}, relax_{relax}, preferred_{platform.preferred_step()} {}
+      : table_{table},
+        platform_{platform},
+        relax_{relax},
+        confidential_{platform.kind() != PlatformKind::kNone},
+        preferred_{platform.preferred_step()} {}
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;
 
   /// Makes all of `range` and its guard unit usable; returns what this call accepted (0: nothing
   /// was left to do). On an error everything that was accepted stays accepted.
   [[nodiscard]] Result accept(PhysRange range) {
-    const auto progress = work(table_.guarded(range), std::nullopt);
+    const auto progress = work(guarded(range), std::nullopt);
     if (!progress) {
       return std::unexpected{progress.error()};
     }
@@ -87,18 +91,18 @@ class Acceptor {
   /// done), ascending, and says what is left: call again with `rest` until it is empty. The guard
   /// unit is part of the first request; pass `rest` to accept_rest().
   [[nodiscard]] PartResult accept_some(PhysRange range, Bytes budget) {
-    return work(table_.guarded(range), budget);
+    return work(guarded(range), budget);
   }
   /// Goes on with the rest of accept_some(), which names whole units with the guard included.
   [[nodiscard]] PartResult accept_rest(PhysRange rest, Bytes budget) {
-    return work(table_.units_of(rest), budget);
+    return work(confidential_ ? table_.units_of(rest) : PhysRange{}, budget);
   }
 
   /// True when accept(range) would have something to do: a unit of `range` or its guard is
   /// unaccepted.
   [[nodiscard]] bool contains_unaccepted(PhysRange range) const {
-    const PhysRange guarded = table_.guarded(range);
-    return !guarded.empty() && table_.any_unaccepted(guarded);
+    const PhysRange units = guarded(range);
+    return !units.empty() && table_.any_unaccepted(units);
   }
 
   [[nodiscard]] AcceptorCounters counters() const {
@@ -129,6 +133,10 @@ class Acceptor {
     bool blocked = false;             ///< another CPU holds a step that we need
   };
   using PassResult = std::expected<Pass, AcceptError>;
+
+  [[nodiscard]] PhysRange guarded(PhysRange range) const {
+    return confidential_ ? table_.guarded(range) : PhysRange{};
+  }
 
   PartResult work(PhysRange units, std::optional<Bytes> budget) {
     AcceptProgress done{.accepted = Bytes{0}, .rest = units};
@@ -265,6 +273,7 @@ class Acceptor {
   UnacceptedTable& table_;
   Platform& platform_;
   Relax relax_;
+  bool confidential_;
   Bytes preferred_;
   Claims claims_;
   std::atomic<std::uint64_t> accept_calls_ = 0;

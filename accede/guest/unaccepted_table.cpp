@@ -117,13 +117,14 @@ std::expected<void, TableError> UnacceptedTable::build(const MemoryMap& map,
     return fail(TableErrorKind::kStorage);
   }
   const auto table = storage.first(layout.table.value());
-  std::fill(table.begin(), table.end(), std::byte{0});
-  std::fill(index.begin(), index.end(), Word{0});
   write_header(table, layout);
   const auto used = table.first(sizeof(wire::TableHeader) + layout.bitmap.value());
   adopt(used, where,
         {.unit_size = layout.unit, .covered = layout.covered, .bitmap_size = layout.bitmap}, index);
+  std::fill(some_.begin(), some_.end(), Word{0});
+  std::fill(full_.begin(), full_.end(), Word{0});
   std::uint64_t units = 0;
+  std::size_t written = 0;  // regions ascend, so each byte of the bitmap is written once
   for (const MemoryRegion& region : map.regions()) {
     if (region.kind != MemoryKind::kUnaccepted) {
       continue;
@@ -139,10 +140,12 @@ std::expected<void, TableError> UnacceptedTable::build(const MemoryMap& map,
       }
     }
     if (!parts.units.empty()) {
-      set_run(bits_of(parts.units));
+      set_run(bits_of(parts.units), written);
       units += parts.units.size() / layout.unit;
     }
   }
+  zero_bytes_to(written, bitmap_.size());
+  std::fill(table.begin() + static_cast<std::ptrdiff_t>(used.size()), table.end(), std::byte{0});
   unaccepted_units_.store(units, std::memory_order_release);
   return {};
 }
@@ -171,7 +174,8 @@ std::expected<void, TableError> UnacceptedTable::attach(std::span<std::byte> tab
   }
   const bool usable = index.size() >= index_words(header->bitmap_size);
   adopt(table.first(used.value()), where, *header, usable ? index : std::span<std::uint64_t>{});
-  std::fill(index_.begin(), index_.end(), ~Word{0});  // nothing is known yet
+  std::fill(some_.begin(), some_.end(), ~Word{0});  // nothing is known yet
+  std::fill(full_.begin(), full_.end(), Word{0});
   if (any_unaccepted(*place)) {
     drop();
     return fail(TableErrorKind::kUnacceptedTable);
@@ -190,13 +194,19 @@ void UnacceptedTable::adopt(std::span<std::byte> table, PhysAddr where, const wi
   covered_ = header.covered;
   bits_ = header.bitmap_size.value() * 8;
   full_words_ = header.bitmap_size.value() / sizeof(Word);
-  index_ = index.empty() ? index : index.first(index_words(header.bitmap_size));
+  use_index(index);
+}
+
+void UnacceptedTable::use_index(std::span<std::uint64_t> index) {
+  const std::size_t words = index.empty() ? 0 : index_words(Bytes{bitmap_.size()}) / 2;
+  some_ = index.first(words);
+  full_ = index.subspan(words, words);
 }
 
 void UnacceptedTable::drop() {
   table_ = {};
   bitmap_ = {};
-  index_ = {};
+  use_index({});
   where_ = {};
   unit_ = wire::kLinuxX86UnitSize;
   unit_shift_ = static_cast<unsigned>(std::countr_zero(unit_.value()));

@@ -53,7 +53,8 @@ struct TableError {
 /// lies a private index, one bit for 32 bytes of bitmap ("something may be unaccepted here"), which
 /// makes questions about terabytes cheap; without one every answer is the same, slower.
 ///
-/// Invariants: a granule with a set bit has its index bit set; unaccepted() equals the set bits.
+/// Invariants: a granule with a set bit is marked as such, one marked full has no clear bit;
+/// unaccepted() equals the set bits.
 /// Thread-safe; reads and clears are lock-free except that whoever empties a granule takes a spin
 /// lock for a few loads. Range arguments may be unaligned and may lie outside the table (memory
 /// outside is accepted).
@@ -63,8 +64,8 @@ class UnacceptedTable {
   /// Accepts memory that no bit can stand for.
   using AcceptNow = FunctionRef<PlatformResult(PhysRange)>;
 
-  /// Bits of bitmap behind one bit of the index: 32 bytes, half a cache line.
-  static constexpr std::uint64_t kGranuleBits = 256;
+  /// Bits of bitmap behind two bits of the index: 64 bytes.
+  static constexpr std::uint64_t kGranuleBits = 512;
 
   /// The layout for the unaccepted regions of `map`; nothing when there is none. `unit`: Linux on
   /// x86 accepts 2 MiB only from its own stub; other readers take any power of two from 4 KiB.
@@ -75,7 +76,7 @@ class UnacceptedTable {
   /// Words of index that a table of `bitmap` bytes can use.
   [[nodiscard]] static constexpr std::size_t index_words(Bytes bitmap) {
     const std::uint64_t granules = (bitmap.value() * 8 + kGranuleBits - 1) / kGranuleBits;
-    return (granules + 63) / 64;
+    return (granules + 63) / 64 * 2;
   }
 
   /// No table: everything is accepted and every call is a no-op.
@@ -150,6 +151,7 @@ class UnacceptedTable {
     std::uint64_t end;
   };
 
+  void use_index(std::span<std::uint64_t> index);
   void adopt(std::span<std::byte> table, PhysAddr where,
              const abi::linux_unaccepted::Header& header, std::span<std::uint64_t> index);
   void drop();
@@ -163,15 +165,19 @@ class UnacceptedTable {
 
   [[nodiscard]] std::uint64_t find_set(std::uint64_t from, std::uint64_t end) const;
   [[nodiscard]] std::uint64_t find_clear(std::uint64_t from, std::uint64_t end) const;
-  [[nodiscard]] std::uint64_t skip_empty(std::uint64_t word, std::uint64_t end_word) const;
-  void set_run(Bits bits);
+  [[nodiscard]] static std::uint64_t skip(std::span<Word> marks, Word uninteresting,
+                                          std::uint64_t word, std::uint64_t end_word);
+  std::uint64_t prefetch_mixed(std::uint64_t granule, unsigned count) const;
+  void zero_bytes_to(std::size_t& written, std::size_t end);
+  void set_run(Bits bits, std::size_t& written);
   void fill_index();
   void granule_emptied(std::uint64_t granule);
   [[nodiscard]] bool granule_empty(std::uint64_t granule) const;
 
   std::span<const std::byte> table_;
   std::span<std::byte> bitmap_;
-  std::span<std::uint64_t> index_;
+  std::span<std::uint64_t> some_;  ///< index: a bit for each granule that may have a set bit
+  std::span<std::uint64_t> full_;  ///< index: a bit for each granule that has no clear bit
   PhysAddr where_;
   Bytes unit_ = abi::linux_unaccepted::kLinuxX86UnitSize;
   unsigned unit_shift_ = 21;

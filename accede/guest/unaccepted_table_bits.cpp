@@ -84,20 +84,22 @@ UnacceptedTable::Word UnacceptedTable::set(std::uint64_t word, Word mask) {
   return old;
 }
 
-/// The first word from `word` on that may hold a set bit, by the index; at most `end_word`.
-std::uint64_t UnacceptedTable::skip_empty(std::uint64_t word, std::uint64_t end_word) const {
-  if (index_.empty() || word % kGranuleWords != 0) {
+/// The first word from `word` on, at most `end_word`, whose granule is not marked uninteresting:
+/// all ones in `uninteresting` when a set mark means that, 0 when a clear one does.
+std::uint64_t UnacceptedTable::skip(std::span<Word> marks, Word uninteresting, std::uint64_t word,
+                                    std::uint64_t end_word) {
+  if (marks.empty() || word % kGranuleWords != 0) {
     return word;
   }
   const std::uint64_t granule = word / kGranuleWords;
   std::uint64_t at = granule / kWordBits;
-  Word bits = std::atomic_ref{index_[at]}.load(std::memory_order_acquire) &
+  Word bits = (std::atomic_ref{marks[at]}.load(std::memory_order_acquire) ^ uninteresting) &
               (kAllOnes << (granule % kWordBits));
   while (bits == 0) {
     if (++at * kWordBits * kGranuleWords >= end_word) {
       return end_word;
     }
-    bits = std::atomic_ref{index_[at]}.load(std::memory_order_acquire);
+    bits = std::atomic_ref{marks[at]}.load(std::memory_order_acquire) ^ uninteresting;
   }
   const auto found = static_cast<std::uint64_t>(std::countr_zero(bits));
   return std::min(end_word, (at * kWordBits + found) * kGranuleWords);
@@ -111,7 +113,7 @@ std::uint64_t UnacceptedTable::find_set(std::uint64_t from, std::uint64_t end) c
   std::uint64_t word = from / kWordBits;
   Word bits = load(word) & (kAllOnes << (from % kWordBits));
   while (bits == 0) {
-    word = ++word < end_word ? skip_empty(word, end_word) : end_word;
+    word = ++word < end_word ? skip(some_, 0, word, end_word) : end_word;
     if (word >= end_word) {
       return end;
     }
@@ -128,11 +130,7 @@ std::uint64_t UnacceptedTable::find_clear(std::uint64_t from, std::uint64_t end)
   std::uint64_t word = from / kWordBits;
   Word holes = ~load(word) & (kAllOnes << (from % kWordBits));
   while (holes == 0) {
-    ++word;
-    while (word + kGranuleWords <= std::min(end_word, full_words_) &&
-           (load(word) & load(word + 1) & load(word + 2) & load(word + 3)) == kAllOnes) {
-      word += kGranuleWords;
-    }
+    word = ++word < end_word ? skip(full_, kAllOnes, word, end_word) : end_word;
     if (word >= end_word) {
       return end;
     }
@@ -198,22 +196,58 @@ Bytes UnacceptedTable::count(PhysRange range) const {
 }
 
 void UnacceptedTable::for_each_run(FunctionRef<void(PhysRange)> visit) const {
+  // Runs begin and end in granules that are neither empty nor full, mostly two a run. In a large
+  // table each is a cache miss, so they are fetched some runs ahead.
+  std::uint64_t ahead = prefetch_mixed(0, 16);
+  std::uint64_t last_granule = 0;
   std::uint64_t begin = find_set(0, bits_);
   while (begin < bits_) {
+    if (begin / kGranuleBits != last_granule) {
+      last_granule = begin / kGranuleBits;
+      ahead = prefetch_mixed(ahead, 2);
+    }
     const std::uint64_t end = find_clear(begin, bits_);
     visit(range_of({.begin = begin, .end = end}));
     begin = find_set(end, bits_);
   }
 }
 
+/// Fetches the next `count` granules from `granule` on that the index calls neither empty nor full;
+/// returns where to go on.
+std::uint64_t UnacceptedTable::prefetch_mixed(std::uint64_t granule, unsigned count) const {
+  for (std::uint64_t at = granule / kWordBits; at < some_.size(); ++at) {
+    Word mixed = std::atomic_ref{some_[at]}.load(std::memory_order_relaxed) &
+                 ~std::atomic_ref{full_[at]}.load(std::memory_order_relaxed);
+    mixed &= at == granule / kWordBits ? kAllOnes << (granule % kWordBits) : kAllOnes;
+    for (; mixed != 0; mixed &= mixed - 1) {
+      const std::uint64_t found =
+          at * kWordBits + static_cast<std::uint64_t>(std::countr_zero(mixed));
+      if (count-- == 0) {
+        return found;
+      }
+      __builtin_prefetch(&bitmap_[found * kGranuleBits / 8]);
+    }
+  }
+  return some_.size() * kWordBits;
+}
+
 void UnacceptedTable::mark_accepted(PhysRange units) {
   ACCEDE_ASSERT(covered_.contains(units));
   const Bits bits = bits_of(units);
   std::uint64_t cleared = 0;
+  if (!full_.empty()) {  // first: a granule that loses a bit must not be called full
+    for_words(bits.begin / kGranuleBits, (bits.end + kGranuleBits - 1) / kGranuleBits,
+              [&](std::uint64_t word, Word mask) {
+                const std::atomic_ref marks{full_[word]};
+                if ((marks.load(std::memory_order_relaxed) & mask) != 0) {
+                  marks.fetch_and(~mask);
+                }
+              });
+  }
   for_words(bits.begin, bits.end, [&](std::uint64_t word, Word mask) {
     const Word old = clear(word, mask);
     cleared += static_cast<std::uint64_t>(std::popcount(old & mask));
-    if (!index_.empty() && (old & ~mask) == 0) {
+    if (!some_.empty() && (old & ~mask) == 0) {
       granule_emptied(word / kGranuleWords);
     }
   });
@@ -226,9 +260,9 @@ void UnacceptedTable::mark_unaccepted(PhysRange units) {
   const SpinGuard guard{index_lock_};
   std::uint64_t added = 0;
   for_words(bits.begin, bits.end, [&](std::uint64_t word, Word mask) {
-    if (!index_.empty()) {
+    if (!some_.empty()) {
       const std::uint64_t granule = word / kGranuleWords;
-      std::atomic_ref{index_[granule / kWordBits]}.fetch_or(Word{1} << (granule % kWordBits));
+      std::atomic_ref{some_[granule / kWordBits]}.fetch_or(Word{1} << (granule % kWordBits));
     }
     added += static_cast<std::uint64_t>(std::popcount(mask & ~set(word, mask)));
   });
@@ -243,7 +277,7 @@ void UnacceptedTable::granule_emptied(std::uint64_t granule) {
   }
   const SpinGuard guard{index_lock_};
   if (granule_empty(granule)) {
-    std::atomic_ref{index_[granule / kWordBits]}.fetch_and(~(Word{1} << (granule % kWordBits)));
+    std::atomic_ref{some_[granule / kWordBits]}.fetch_and(~(Word{1} << (granule % kWordBits)));
   }
 }
 
@@ -257,34 +291,64 @@ bool UnacceptedTable::granule_empty(std::uint64_t granule) const {
   return true;
 }
 
-/// Sets a run while nobody else uses the table: plain stores, whole words at once.
-void UnacceptedTable::set_run(Bits bits) {
-  if (bits.end - bits.begin >= 2 * kGranuleBits) {
-    const std::uint64_t first = (bits.begin + 7) / 8;
-    const std::uint64_t last = bits.end / 8;
+/// Clears the bytes of the bitmap from `written`, where writing stands, to `end`.
+void UnacceptedTable::zero_bytes_to(std::size_t& written, std::size_t end) {
+  if (written < end) {
+    std::fill(bitmap_.begin() + static_cast<std::ptrdiff_t>(written),
+              bitmap_.begin() + static_cast<std::ptrdiff_t>(end), std::byte{0});
+    written = end;
+  }
+}
+
+/// Sets a run while nobody else uses the table: whole bytes at once, each written once.
+/// Precondition: nothing behind `written` has been written.
+void UnacceptedTable::set_run(Bits bits, std::size_t& written) {
+  const std::size_t first = (bits.begin + 7) / 8;
+  const std::size_t last = bits.end / 8;
+  const auto merge = [&](std::size_t byte, std::uint64_t begin, std::uint64_t end) {
+    if (begin < end) {
+      zero_bytes_to(written, byte + 1);
+      bitmap_[byte] |= static_cast<std::byte>(mask_of(begin % 8, end - byte * 8));
+    }
+  };
+  zero_bytes_to(written, bits.begin / 8);
+  merge(bits.begin / 8, bits.begin, std::min<std::uint64_t>(first * 8, bits.end));
+  if (first < last) {
     std::fill(bitmap_.begin() + static_cast<std::ptrdiff_t>(first),
               bitmap_.begin() + static_cast<std::ptrdiff_t>(last), std::byte{0xFF});
-    for_words(bits.begin, first * 8, [&](std::uint64_t word, Word mask) { set(word, mask); });
-    for_words(last * 8, bits.end, [&](std::uint64_t word, Word mask) { set(word, mask); });
-  } else {
-    for_words(bits.begin, bits.end, [&](std::uint64_t word, Word mask) { set(word, mask); });
+    written = last;
   }
-  if (!index_.empty()) {
-    for_words(bits.begin / kGranuleBits, (bits.end + kGranuleBits - 1) / kGranuleBits,
-              [&](std::uint64_t word, Word mask) { index_[word] |= mask; });
+  if (last >= first) {
+    merge(last, last * 8, bits.end);
+  }
+  if (!some_.empty()) {
+    const auto mark = [](std::span<Word> marks) {
+      return [marks](std::uint64_t word, Word mask) { marks[word] |= mask; };
+    };
+    for_words(bits.begin / kGranuleBits, (bits.end + kGranuleBits - 1) / kGranuleBits, mark(some_));
+    for_words((bits.begin + kGranuleBits - 1) / kGranuleBits, bits.end / kGranuleBits, mark(full_));
   }
 }
 
 /// Computes index and count from a bitmap that somebody else made.
 void UnacceptedTable::fill_index() {
-  std::fill(index_.begin(), index_.end(), Word{0});
+  std::fill(some_.begin(), some_.end(), Word{0});
   std::uint64_t units = 0;
-  for (std::uint64_t word = 0; word < word_count(); ++word) {
-    const Word bits = load(word);
-    units += static_cast<std::uint64_t>(std::popcount(bits));
-    if (bits != 0 && !index_.empty()) {
-      const std::uint64_t granule = word / kGranuleWords;
-      index_[granule / kWordBits] |= Word{1} << (granule % kWordBits);
+  for (std::uint64_t begin = 0; begin < word_count(); begin += kGranuleWords) {
+    const std::uint64_t end = std::min(begin + kGranuleWords, word_count());
+    Word any = 0;
+    Word all = kAllOnes;
+    for (std::uint64_t word = begin; word < end; ++word) {
+      const Word bits = load(word);
+      units += static_cast<std::uint64_t>(std::popcount(bits));
+      any |= bits;
+      all &= bits;
+    }
+    if (!some_.empty()) {
+      const std::uint64_t granule = begin / kGranuleWords;
+      const Word mark = Word{1} << (granule % kWordBits);
+      some_[granule / kWordBits] |= any != 0 ? mark : 0;
+      full_[granule / kWordBits] |= all == kAllOnes && end - begin == kGranuleWords ? mark : 0;
     }
   }
   unaccepted_units_.store(units, std::memory_order_relaxed);
@@ -295,10 +359,13 @@ bool UnacceptedTable::invariants() const {
   for (std::uint64_t word = 0; word < word_count(); ++word) {
     const Word bits = load(word);
     units += static_cast<std::uint64_t>(std::popcount(bits));
+    if (some_.empty()) {
+      continue;
+    }
     const std::uint64_t granule = word / kGranuleWords;
-    const bool indexed =
-        index_.empty() || ((index_[granule / kWordBits] >> (granule % kWordBits)) & 1) != 0;
-    if (bits != 0 && !indexed) {
+    const bool some = ((some_[granule / kWordBits] >> (granule % kWordBits)) & 1) != 0;
+    const bool full = ((full_[granule / kWordBits] >> (granule % kWordBits)) & 1) != 0;
+    if ((bits != 0 && !some) || (bits != kAllOnes && full)) {
       return false;
     }
   }
