@@ -274,6 +274,8 @@ void Monitor::stop(const Vcpu& vcpu, const Fault& fault) {
                        .fatal = 1,
                        .vcpu = vcpu.index,
                        .detail = 0});
+  // The text for people first: at the report line the command may end the VM.
+  write_serial(fault.kind, fault.gpa, vcpu.save().rip, fault.message);
   if (fault.kind == EventKind::kGuestPanic) {
     JsonLine line{"guest-panic"sv};
     write_report(line.text("message"sv, fault.message));
@@ -286,7 +288,6 @@ void Monitor::stop(const Vcpu& vcpu, const Fault& fault) {
                      .text("state"sv, fault.state)
                      .text("message"sv, fault.message));
   }
-  write_serial(fault.kind, fault.gpa, vcpu.save().rip, fault.message);
   cpu::stop_for_ever();
 }
 

@@ -164,12 +164,18 @@ void Reporter::event(EventKind kind, std::uint8_t detail, PhysRange range, std::
   }
   const SpinGuard guard{lock_};
   const std::uint64_t pages = range.size().value() / 4096;
-  if (header_->event_count != 0 && pages != 0) {
-    Event& last = log_[header_->event_count - 1];
-    if (last.kind == kind && last.detail == detail && last.vcpu == vcpu &&
-        last.gpa + std::uint64_t{last.pages} * 4096 == range.begin().value() &&
-        last.pages + pages <= 0xFFFF'FFFF) {
-      last.pages += static_cast<std::uint32_t>(pages);
+  // Several kinds may take turns page by page (with 4 KiB backing: AUG, accept, AUG, ...), so a few
+  // of the last events can grow.
+  const std::uint64_t growing = pages != 0 ? std::min<std::uint64_t>(header_->event_count, 4) : 0;
+  for (std::uint64_t i = 1; i <= growing; ++i) {
+    Event& recent = log_[header_->event_count - i];
+    if (recent.kind == EventKind::kPhase) {
+      break;  // what comes after belongs to another phase
+    }
+    if (recent.kind == kind && recent.detail == detail && recent.vcpu == vcpu &&
+        recent.gpa + std::uint64_t{recent.pages} * 4096 == range.begin().value() &&
+        recent.pages + pages <= 0xFFFF'FFFF) {
+      recent.pages += static_cast<std::uint32_t>(pages);
       return;
     }
   }

@@ -320,6 +320,7 @@ void emulator_start(Vcpu* vcpu) {
 }
 
 void emulator_exception(std::uint64_t vector, std::uint64_t rip, std::uint64_t cr2) {
+  write_serial(EventKind::kEmulatorBug, cr2, rip, "an exception inside the emulator"sv);
   JsonLine line{"fault"sv};
   write_report(line.text("kind"sv, name(EventKind::kEmulatorBug))
                    .hex("gpa"sv, cr2)
@@ -327,6 +328,5 @@ void emulator_exception(std::uint64_t vector, std::uint64_t rip, std::uint64_t c
                    .number("vector"sv, vector)
                    .text("state"sv, "inside the emulator"sv)
                    .text("message"sv, "an exception inside the emulator: a bug of accede"sv));
-  write_serial(EventKind::kEmulatorBug, cr2, rip, "an exception inside the emulator"sv);
   cpu::stop_for_ever();
 }

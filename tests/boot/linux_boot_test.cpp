@@ -143,6 +143,7 @@ TEST(Linux612, FallsBackToSmallPagesOnAHostThatBacksWithThem) {
   EXPECT_EQ(result.bytes("/accept/calls/4k"), result.bytes("/accept/size_mismatch") * 512)
       << "512 calls for each refusal\n"
       << result;
+  EXPECT_EQ(result.bytes("/events/dropped"), 0U) << result;
   expect_sums_to_agree(result);
   expect_a_clean_guest(result);
 }

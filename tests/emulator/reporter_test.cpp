@@ -59,6 +59,26 @@ TEST_F(ReporterTest, MergesAdjacentEventsOfOneKind) {
   EXPECT_EQ(event(0).pages, 3U);
 }
 
+TEST_F(ReporterTest, MergesEventsOfTwoKindsThatTakeTurns) {
+  Reporter reporter = make();
+  for (std::uint64_t i = 0; i < 512; ++i) {
+    reporter.event(EventKind::kHostAug, 0, pages_at(0x10000 + i * 0x1000, 1), 2 * i, 0);
+    reporter.event(EventKind::kAccept, 0, pages_at(0x10000 + i * 0x1000, 1), 2 * i + 1, 0);
+  }
+  ASSERT_EQ(reporter.header().event_count, 2U);
+  EXPECT_EQ(event(0).pages, 512U);
+  EXPECT_EQ(event(1).pages, 512U);
+  EXPECT_EQ(reporter.header().event_dropped, 0U);
+}
+
+TEST_F(ReporterTest, DoesNotMergeAcrossAPhase) {
+  Reporter reporter = make();
+  reporter.event(EventKind::kAccept, 0, pages_at(0x10000, 1), 1, 0);
+  reporter.event(EventKind::kPhase, 1, PhysRange{}, 2, 0);
+  reporter.event(EventKind::kAccept, 0, pages_at(0x11000, 1), 3, 0);
+  EXPECT_EQ(reporter.header().event_count, 3U);
+}
+
 TEST_F(ReporterTest, KeepsEventsApartThatDifferInKindDetailPlaceOrCpu) {
   Reporter reporter = make();
   reporter.event(EventKind::kAccept, 0, pages_at(0x10000, 1), 1, 0);
