@@ -127,8 +127,8 @@ build() {
       --parallel "$jobs" --target "${build_targets[@]}"
 }
 
-# tests PRESET NAME JOBS CTEST-OPTIONS...: runs tests of a build and records each. Shows every test
-# as it ends when they run one at a time, else only failures. Returns 2 when there is no test.
+# tests PRESET NAME JOBS CTEST-OPTIONS...: runs tests of a build and records each. Shows every boot
+# test as it ends, of the others only failures. Returns 2 when there is no test.
 tests() {
   local preset=$1 name=$2 parallel=$3 begin=$SECONDS result
   shift 3
@@ -137,7 +137,7 @@ tests() {
     --output-junit "$PWD/$logs/$stage.xml" "$@")
   [ "$preset" = release ] && command=("${command[@]:${#fixed_layout[@]}}")
   say "$preset: $name tests"
-  if [ "$parallel" = 1 ]; then
+  if [ "$name" = boot ]; then
     "${command[@]}" 2>&1 | tee "$logs/$stage.log" | grep -E '^ *[0-9]+/[0-9]+ Test' || true
   else
     show_progress "$logs/$stage.log"
@@ -183,7 +183,8 @@ run_release() {
   wanted model && required_tests release model "$jobs" -L '^model$'
   wanted fuzz && tests release fuzz "$jobs" -L '^fuzz$'
   wanted bench-smoke && tests release bench-smoke 1 -L '^bench-smoke$'
-  wanted boot && required_tests release boot 1 -L '^boot$'
+  # Never more than two VMs at once.
+  wanted boot && required_tests release boot $((jobs < 2 ? jobs : 2)) -L '^boot$'
   [ $everything = yes ] &&
     tests release other "$jobs" -LE '^(unit|model|fuzz|bench-smoke|boot)$'
   return 0
