@@ -11,6 +11,8 @@ namespace {
 constexpr std::size_t kTailLines = 15;
 /// What a kernel prints after a panic, and its reset, are waited for this long.
 constexpr double kPanicSeconds = 2.0;
+/// What a last measurement of a VM whose time is over may take.
+constexpr double kLastLookSeconds = 3.0;
 /// A guest that said it powers off has this long to do it.
 constexpr double kPowerOffSeconds = 10.0;
 
@@ -179,13 +181,25 @@ void BootWatcher::deadline_passed(double now) {
 }
 
 void BootWatcher::timed_out(double now, std::string_view partial) {
+  if (last_look_until_) {
+    if (now >= *last_look_until_) {
+      stop_now(now);
+    }
+    return;
+  }
   remember(printable(partial));
   outcome_ = Outcome::kTimeout;
   result_.message = "no end after " + std::to_string(static_cast<long>(now)) + " s";
   if (!expectations_.our_init && result_.up_at) {
     result_.message += "; the kernel had started the init of your initrd, which did not power off";
   }
-  stop_now(now);
+  if (!takeover_ || ending_) {
+    stop_now(now);
+    return;
+  }
+  // What the guest did until now, and whether it halted for good, explains the time-out.
+  last_look_until_ = now + kLastLookSeconds;
+  finish(now);
 }
 
 void BootWatcher::vm_ended(double now, std::string_view how) {

@@ -35,7 +35,8 @@ class BootWatcher {
   void measured(double now, Measurement measurement);
   /// `deadline` has passed.
   void deadline_passed(double now);
-  /// The run's time is over. `partial` is a console line that has no end yet.
+  /// The run's time is over. `partial` is a console line that has no end yet. Once the emulator
+  /// runs a last measurement is wanted first; called again, the watcher gives that a few seconds.
   void timed_out(double now, std::string_view partial);
   /// QEMU ended on its own.
   void vm_ended(double now, std::string_view how);
@@ -101,6 +102,7 @@ class BootWatcher {
   std::optional<Point> wanted_;
   std::deque<std::string> tail_;
   std::optional<double> deadline_;
+  std::optional<double> last_look_until_;  ///< the time is over, the last measurement under way
   std::string_view phase_ = "firmware";
   bool ending_ = false;   ///< the last measurement is wanted
   bool leaving_ = false;  ///< our init said that it powers off

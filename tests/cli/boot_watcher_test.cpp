@@ -198,6 +198,7 @@ TEST(BootWatcher, ATimeoutShowsTheLastLines) {
     watcher.console_line(3.0, "line " + std::to_string(i));
   }
   watcher.timed_out(20.0, "and a half");
+  watcher.measured(20.1, {});
   ASSERT_TRUE(watcher.wants_stop());
   const RunResult result = watcher.take_result();
   EXPECT_EQ(result.outcome, Outcome::kTimeout);
@@ -205,6 +206,28 @@ TEST(BootWatcher, ATimeoutShowsTheLastLines) {
   ASSERT_EQ(result.console_tail.size(), 15U);
   EXPECT_EQ(result.console_tail.front(), "line 86");
   EXPECT_EQ(result.console_tail.back(), "and a half");
+}
+
+TEST(BootWatcher, ATimeoutTakesALastMeasurement) {
+  BootWatcher watcher = in_kernel();
+  watcher.timed_out(20.0, "");
+  EXPECT_TRUE(watcher.wants_measurement());
+  EXPECT_FALSE(watcher.wants_stop());
+  watcher.timed_out(20.1, "");
+  EXPECT_FALSE(watcher.wants_stop());
+  watcher.measured(20.2, {});
+  ASSERT_TRUE(watcher.wants_stop());
+  const RunResult result = watcher.take_result();
+  EXPECT_EQ(result.outcome, Outcome::kTimeout);
+  EXPECT_TRUE(result.at_end);
+}
+
+TEST(BootWatcher, ATimeoutDoesNotWaitForEverForItsLastMeasurement) {
+  BootWatcher watcher = in_kernel();
+  watcher.timed_out(20.0, "");
+  watcher.timed_out(23.5, "");
+  ASSERT_TRUE(watcher.wants_stop());
+  EXPECT_EQ(watcher.take_result().outcome, Outcome::kTimeout);
 }
 
 TEST(BootWatcher, TheTailLeavesOutOurOwnLinesAndControls) {
