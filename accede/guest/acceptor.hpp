@@ -177,8 +177,13 @@ class Acceptor {
         pass.stopped = pass.blocked ? units.begin() : run->begin();
         return pass;
       }
-      const PhysRange step = *PhysRange::make(run->begin(), std::min(most, run->size()));
-      const auto accepted = one_step(step);
+      PhysRange step = *PhysRange::make(run->begin(), std::min(most, run->size()));
+      auto accepted = one_step(step);
+      if (accepted && !*accepted && step.size() > table_.unit()) {
+        // Another CPU holds a part of it: the rest need not wait.
+        step = *PhysRange::make(run->begin(), table_.unit());
+        accepted = one_step(step);
+      }
       if (!accepted) {
         AcceptError error = accepted.error();
         error.accepted += pass.accepted;

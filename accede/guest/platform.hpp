@@ -132,7 +132,7 @@ using PlatformResult = std::expected<void, PlatformFailure>;
 ///   convert(range, to)   gives pages to the host or takes them back. To private includes
 ///                        accepting. Content is lost.
 ///   preferred_step()     bytes that one accept() call should be asked for: enough to amortise a
-///                        call, little enough not to hold up a CPU.
+///                        call, little enough not to hold up a CPU. A power of two, at least 4 KiB.
 template <class P>
 concept AcceptPlatform = requires(P& platform, PhysRange range, Visibility to) {
   { platform.accept(range) } -> std::same_as<PlatformResult>;

@@ -50,8 +50,9 @@ struct TableError {
 ///
 /// A bit is 1 while its unit must not be touched. Bits are set while the table is built or memory
 /// is added, and cleared after the unit was accepted, never the other way round. Beside the table
-/// lies a private index, one bit for 32 bytes of bitmap ("something may be unaccepted here"), which
-/// makes questions about terabytes cheap; without one every answer is the same, slower.
+/// lies a private index, two bits for 64 bytes of bitmap ("something may be unaccepted here", "all
+/// of it is"), which makes questions about terabytes cheap; without one every answer is the same,
+/// slower.
 ///
 /// Invariants: a granule with a set bit is marked as such, one marked full has no clear bit;
 /// unaccepted() equals the set bits.
