@@ -81,5 +81,16 @@ TEST(FunctionRef, IsTwoWordsAndTakesOnlyWhatItCanCall) {
   static_assert(!std::is_constructible_v<FunctionRef<void()>, decltype(needs_argument)&>);
 }
 
+TEST(FunctionRef, TakesAFunction) {
+  const FunctionRef<int(int)> call = twice;
+  EXPECT_EQ(call(21), 42);
+}
+
+TEST(FunctionRef, TakesAPointerToAFunction) {
+  int (*const pointer)(int) = twice;
+  const FunctionRef<int(int)> call = pointer;
+  EXPECT_EQ(call(4), 8);
+}
+
 }  // namespace
 }  // namespace accede
