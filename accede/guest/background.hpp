@@ -93,10 +93,11 @@ class BackgroundAcceptor {
       policy.set_low(i, PageCount{reserves_[i].low() / Bytes{4096}});
     }
     policy.set_asleep(true);
-    // Somebody may have taken pages before the policy knew that we sleep.
+    // Somebody may have taken pages before the policy knew that we sleep. Under the zone's lock:
+    // whoever takes pages later has taken the lock after us and sees that we sleep.
     for (unsigned i = 0; i < allocator_.zone_count(); ++i) {
-      const Zone& zone = allocator_.zone(i);
-      if (zone.counters().free.bytes() < reserves_[i].low() && zone.has_unaccepted()) {
+      const ZoneCounters zone = allocator_.exact_counters(i);
+      if (zone.free.bytes() < reserves_[i].low() && zone.unaccepted != PageCount{0}) {
         policy.set_asleep(false);
         return 0;
       }

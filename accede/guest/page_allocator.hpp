@@ -105,6 +105,7 @@ template <class Acceptor, AcceptancePolicy Policy, AllocatorHooks Hooks = Single
 class PageAllocator {
  public:
   using Result = std::expected<PhysAddr, AllocError>;
+  using AcceptResult = std::expected<void, AcceptError>;
 
   /// All outlive the object; zones and caches must be freshly constructed.
   /// Preconditions: 1 <= zones <= 64; a cache for every CPU number that cpu() returns.
@@ -143,8 +144,10 @@ class PageAllocator {
     }
   }
 
-  /// Prepares the page information of a part of a zone. Every part must be prepared before memory
-  /// near it is added or freed. Any CPU, at the same time as anything else.
+  /// Prepares the page information of a part of a zone, holes included. Every part must be prepared
+  /// before memory of the same 4 MiB is added, and all of a zone before one of its addresses is
+  /// given to free(), allocate_contiguous(), take_out() or invariants() look through it. Any CPU,
+  /// at the same time as anything else.
   void prepare(PhysRange pages) {
     for (Zone& zone : zones_) {
       const PhysRange part = zone.span().intersect(pages);
@@ -163,7 +166,7 @@ class PageAllocator {
     for (Zone& zone : zones_) {
       PhysRange rest = zone.span().intersect(pages);
       while (!rest.empty()) {
-        const Block block = first_block(zone, rest);
+        const Block block = largest_block(zone.frame_of(rest.begin()), zone.frame_of(rest.end()));
         if (const auto added = add_block(zone, block); !added && result) {
           result = added;
         }
@@ -179,7 +182,7 @@ class PageAllocator {
   /// SNP) or what its last owner left.
   [[nodiscard]] Result allocate(Order order, AllocOptions options = {}) {
     if constexpr (Policy::kChecksEveryRequest) {
-      accept_while_wanted(home_zone(options));
+      accept_while_wanted(options);
     }
     if (order == Order{0} && options.node == AllocOptions::kOwnNode) {
       CpuCache& cache = caches_[hooks_.cpu()];
@@ -199,7 +202,7 @@ class PageAllocator {
   [[nodiscard]] std::expected<std::size_t, AllocError> allocate_bulk(std::span<PhysAddr> pages,
                                                                      AllocOptions options = {}) {
     if constexpr (Policy::kChecksEveryRequest) {
-      accept_while_wanted(home_zone(options));
+      accept_while_wanted(options);
     }
     std::size_t done = 0;
     std::array<Frame, 64> frames;
@@ -226,14 +229,17 @@ class PageAllocator {
     ACCEDE_ASSERT(pages.value() != 0 && std::has_single_bit(alignment.value()));
     drain_caches();
     std::optional<AllocError> error;
+    const unsigned home = home_zone(options);
     for (unsigned i = 0; i < zones_.size(); ++i) {
-      Zone& zone = zones_[zone_at(home_zone(options), i)];
+      const unsigned index = zone_at(home, i);
+      Zone& zone = zones_[index];
       PhysAddr from = zone.span().begin();
       while (const auto range = take_run(zone, from, pages, alignment, options, error)) {
         if (const auto accepted = accept_run(zone, *range); !accepted) {
           error = {.kind = AllocErrorKind::kAcceptFailed, .accept = accepted.error()};
           break;
         }
+        tell_policy(index, pages);
         return *range;
       }
     }
@@ -268,8 +274,7 @@ class PageAllocator {
   /// Frees what allocate_contiguous() or take_out() returned, wholly. An error changes nothing.
   [[nodiscard]] std::expected<void, FreeError> free_contiguous(PhysRange range) {
     const auto index = zone_of(range.begin());
-    if (!index || !range.begin().is_aligned(Bytes{4096}) || range.empty() ||
-        !zones_[*index].span().contains(range)) {
+    if (!index || !page_aligned(range) || range.empty() || !zones_[*index].span().contains(range)) {
       return std::unexpected{FreeError::kNotOurs};
     }
     Zone& zone = zones_[*index];
@@ -304,8 +309,10 @@ class PageAllocator {
 
   /// Takes exactly `range` out of use, if all of it is free: for off-lining, for a device, for a
   /// crash kernel. Unaccepted parts are accepted first or, with `accept` false, stay as they are.
-  /// False: something in it is in use. Give it back with free_contiguous().
+  /// False: something in it is in use, or it does not lie in one zone. Give it back with
+  /// free_contiguous(). Precondition: page aligned.
   [[nodiscard]] std::expected<bool, AcceptError> take_out(PhysRange range, bool accept) {
+    ACCEDE_ASSERT(page_aligned(range));
     const auto index = zone_of(range.begin());
     if (!index || range.empty() || !zones_[*index].span().contains(range)) {
       return false;
@@ -323,12 +330,12 @@ class PageAllocator {
       zone.take_range(begin, end);
       if (!accept) {
         settle_run(zone, range, PageState::kTakenOut);
-        return true;
       }
     }
-    if (const auto accepted = accept_run(zone, range); !accepted) {
+    if (const auto accepted = accept ? accept_run(zone, range) : AcceptResult{}; !accepted) {
       return std::unexpected{accepted.error()};
     }
+    tell_policy(*index, PageCount{range.size() / Bytes{4096}});
     return true;
   }
 
@@ -370,6 +377,12 @@ class PageAllocator {
 
   [[nodiscard]] std::size_t zone_count() const { return zones_.size(); }
   [[nodiscard]] const Zone& zone(unsigned index) const { return zones_[index]; }
+  /// The counters of a zone under its lock: exact, and ordered with whatever else takes the lock.
+  [[nodiscard]] ZoneCounters exact_counters(unsigned zone_index) {
+    Zone& zone = zones_[zone_index];
+    const Held held{hooks_, zone.lock()};
+    return zone.counters();
+  }
   /// Of the zones of a node, or of all.
   [[nodiscard]] MemoryCounters counters(std::optional<unsigned> node = std::nullopt) const {
     MemoryCounters sum;
@@ -462,6 +475,9 @@ class PageAllocator {
     }
     return home;
   }
+  [[nodiscard]] static bool page_aligned(PhysRange range) {
+    return range.begin().is_aligned(Bytes{4096}) && range.end().is_aligned(Bytes{4096});
+  }
   [[nodiscard]] std::optional<unsigned> zone_of(PhysAddr address) const {
     for (unsigned i = 0; i < zones_.size(); ++i) {
       if (zones_[i].contains(address)) {
@@ -512,6 +528,7 @@ class PageAllocator {
                                                                  AllocOptions options) {
     const unsigned home = home_zone(options);
     bool waited = false;
+    bool drained = false;
     for (;;) {
       Taken state;
       for (unsigned n = 0; n < zones_.size(); ++n) {
@@ -530,8 +547,14 @@ class PageAllocator {
       if (state.would_accept) {
         return std::unexpected{AllocError{.kind = AllocErrorKind::kWouldAccept}};
       }
-      if (!state.in_flight) {
+      if (!state.in_flight && drained) {
         return std::unexpected{AllocError{.kind = AllocErrorKind::kOutOfMemory}};
+      }
+      if (!state.in_flight) {
+        // Nothing is left but what CPU caches hold, and that counts as free.
+        drain_caches();
+        drained = true;
+        continue;
       }
       if (!waited) {
         waited = true;
@@ -546,16 +569,17 @@ class PageAllocator {
                                                                  AllocOptions options) {
     Zone& zone = zones_[index];
     Taken taken;
-    bool in_flight = false;
+    bool more = false;
     {
       const Held held{hooks_, zone.lock()};
       taken.count = take_frames(zone, order, out);
-      // Under the lock: whoever is accepting now will find us asking again.
-      in_flight = zone.counters().accepting != PageCount{0};
+      // Under the lock: a moment later it may all be with another CPU, or even free.
+      const ZoneCounters now = zone.counters();
+      more = now.unaccepted != PageCount{0} || now.accepting != PageCount{0};
     }
     if constexpr (Policy::kKnowsUnaccepted) {
       if (taken.count == 0) [[unlikely]] {
-        const auto accepted = accept_for(zone, order, out, options, in_flight);
+        const auto accepted = accept_for(zone, order, out, options, more);
         if (!accepted) {
           return accepted;
         }
@@ -563,10 +587,13 @@ class PageAllocator {
       }
     }
     if (taken.count != 0) {
-      policy_.taken(zone, index, PageCount{taken.count << order.value()},
-                    [this] { hooks_.wake_acceptor(); });
+      tell_policy(index, PageCount{taken.count << order.value()});
     }
     return taken;
+  }
+
+  void tell_policy(unsigned index, PageCount taken) {
+    policy_.taken(zones_[index], index, taken, [this] { hooks_.wake_acceptor(); });
   }
 
   [[nodiscard]] std::size_t take_frames(Zone& zone, Order order, std::span<Frame> out) {
@@ -581,13 +608,14 @@ class PageAllocator {
     return count;
   }
 
-  /// The zone has no accepted block of that order: accept until it has.
+  /// The zone has no accepted block of that order: accept until it has. `more`: it had unaccepted
+  /// memory, or some that was being accepted.
   [[nodiscard]] std::expected<Taken, AcceptError> accept_for(Zone& zone, Order order,
                                                              std::span<Frame> out,
-                                                             AllocOptions options, bool in_flight) {
+                                                             AllocOptions options, bool more) {
     Taken taken;
     if (options.no_wait) {
-      taken.would_accept = zone.has_unaccepted() || in_flight;
+      taken.would_accept = more;
       return taken;
     }
     bool counted = false;
@@ -636,8 +664,12 @@ class PageAllocator {
     return take_frames(zone, order, out);
   }
 
-  void accept_while_wanted(unsigned index) {
-    Zone& zone = zones_[index];
+  void accept_while_wanted(AllocOptions options) {
+    if (options.no_wait) {
+      return;
+    }
+    const unsigned index = home_zone(options);
+    const Zone& zone = zones_[index];
     for (unsigned done = 0; policy_.wants(zone, done); ++done) {
       const auto step = accept_ahead(index, policy_.step(Order{0}, unit_order_), policy_.end());
       if (!step || *step == Bytes{0}) {
@@ -679,16 +711,6 @@ class PageAllocator {
         zone.put({.frame = frame, .order = Order{0}});
       }
     }
-  }
-
-  [[nodiscard]] static Block first_block(const Zone& zone, PhysRange range) {
-    const std::uint64_t begin = number(zone.frame_of(range.begin()));
-    const std::uint64_t pages = range.size() / Bytes{4096};
-    const auto fits = static_cast<unsigned>(std::bit_width(pages)) - 1;
-    const auto aligned =
-        begin == 0 ? kMaxOrder.value() : static_cast<unsigned>(std::countr_zero(begin));
-    return {.frame = zone.frame_of(range.begin()),
-            .order = Order{std::min({fits, aligned, kMaxOrder.value()})}};
   }
 
   std::expected<void, AcceptError> add_block(Zone& zone, Block block) {
@@ -733,9 +755,12 @@ class PageAllocator {
           from = zone.address_of(resume);
           continue;
         }
-        if (options.no_wait && acceptor_.contains_unaccepted(*range)) {
+        const auto& table = acceptor_.table();
+        if (const auto missing = table.next_run(table.guarded(*range));
+            options.no_wait && missing) {
           error = {.kind = AllocErrorKind::kWouldAccept};
-          from = range->begin() + std::max(alignment, Bytes{4096});
+          // Whatever begins before the end of what is missing contains some of it.
+          from = missing->end();
           continue;
         }
         zone.take_range(begin, end);

@@ -44,6 +44,7 @@ enum class PageState : std::uint8_t {
   kCached,      ///< accepted and free, in a CPU's cache
   kAllocated,   ///< with a caller
   kTakenOut,    ///< unaccepted memory that was taken out of use
+  kRefused,     ///< as kUnaccepted, but the last attempt to accept it failed: tried last
 };
 
 [[nodiscard]] constexpr std::string_view to_string(PageState state) {
@@ -62,6 +63,8 @@ enum class PageState : std::uint8_t {
       return "allocated"sv;
     case PageState::kTakenOut:
       return "taken out of use"sv;
+    case PageState::kRefused:
+      return "unaccepted, refused by the platform"sv;
   }
   return "unknown"sv;
 }
@@ -88,8 +91,8 @@ inline constexpr Frame kNoFrame{~std::uint32_t{0}};
 /// Twelve bytes a page, 0.3 % of the memory.
 ///
 /// `next` and `previous` belong to the zone and are read and written under its lock. The head is
-/// atomic: its owner (the zone for kFree, kUnaccepted and kAccepting; whoever holds the page for
-/// the rest) changes it while others look whether it can be merged with.
+/// atomic: its owner (the zone for kFree, kUnaccepted, kRefused and kAccepting; whoever holds the
+/// page for the rest) changes it while others look whether it can be merged with.
 class PageInfo {
  public:
   Frame next = kNoFrame;

@@ -25,16 +25,6 @@ Frame end_of(Block block) {
   return block.frame + block.order.pages();
 }
 
-/// The largest aligned block that begins at `begin` and ends at `end` or before.
-Block largest_block(Frame begin, Frame end) {
-  const std::uint32_t length = number(end) - number(begin);
-  const unsigned fits = static_cast<unsigned>(std::bit_width(length)) - 1;
-  const unsigned aligned = number(begin) == 0
-                               ? kMaxOrder.value()
-                               : static_cast<unsigned>(std::countr_zero(number(begin)));
-  return {.frame = begin, .order = Order{std::min({fits, aligned, kMaxOrder.value()})}};
-}
-
 /// Lists are touched under the lock only, so plain arithmetic is enough; atomic for the readers.
 void add_to(std::atomic<std::uint64_t>& counter, PageCount pages) {
   counter.store(counter.load(kRelaxed) + pages.value(), kRelaxed);
@@ -44,6 +34,15 @@ void take_from(std::atomic<std::uint64_t>& counter, PageCount pages) {
 }
 
 }  // namespace
+
+Block largest_block(Frame begin, Frame end) {
+  const std::uint32_t length = number(end) - number(begin);
+  const unsigned fits = static_cast<unsigned>(std::bit_width(length)) - 1;
+  const unsigned aligned = number(begin) == 0
+                               ? kMaxOrder.value()
+                               : static_cast<unsigned>(std::countr_zero(number(begin)));
+  return {.frame = begin, .order = Order{std::min({fits, aligned, kMaxOrder.value()})}};
+}
 
 Bytes Zone::metadata_bytes(PhysRange span) {
   if (span.empty()) {
@@ -63,6 +62,10 @@ void Zone::open(PhysRange span, unsigned node, std::span<std::byte> metadata) {
   base_ = span.begin().align_down(kMaxOrder.bytes());
   node_ = node;
   pages_ = {reinterpret_cast<PageInfo*>(metadata.data()), number(frame_of(span.end()))};
+  // Nobody prepares what lies before the span, but the buddies of its first blocks are there.
+  for (PageInfo& page : pages_.first(number(frame_of(span.begin())))) {
+    new (&page) PageInfo{};
+  }
 }
 
 void Zone::prepare(PhysRange pages) {
@@ -105,14 +108,28 @@ void Zone::remove(Block block, PageState state) {
   take_from(counter(state), block.order.pages());
 }
 
-std::optional<Block> Zone::pick(Lists& lists, Order order, ZoneEnd end) const {
+Block Zone::block_at(const Lists& lists, unsigned order, ZoneEnd end) {
+  const List& list = lists[order];
+  return {.frame = end == ZoneEnd::kTop ? list.last : list.first, .order = Order{order}};
+}
+
+std::optional<Block> Zone::nearest(const Lists& lists, Order order, ZoneEnd end) {
+  std::optional<Block> found;
   for (unsigned o = order.value(); o < kOrders; ++o) {
-    if (lists[o].blocks != 0) {
-      return Block{.frame = end == ZoneEnd::kTop ? lists[o].last : lists[o].first,
-                   .order = Order{o}};
+    if (lists[o].blocks == 0) {
+      continue;
+    }
+    const Block block = block_at(lists, o, end);
+    if (!found || (end == ZoneEnd::kTop) == (block.frame > found->frame)) {
+      found = block;
     }
   }
-  return std::nullopt;
+  for (unsigned o = order.value(); !found && o > 0; --o) {
+    if (lists[o - 1].blocks != 0) {
+      found = block_at(lists, o - 1, end);
+    }
+  }
+  return found;
 }
 
 Block Zone::cut(Block block, Order order, PageState state, ZoneEnd stays) {
@@ -127,27 +144,33 @@ Block Zone::cut(Block block, Order order, PageState state, ZoneEnd stays) {
 }
 
 std::optional<Frame> Zone::take(Order order) {
-  const auto found = pick(free_, order, ZoneEnd::kTop);
-  if (!found) {
+  unsigned o = order.value();
+  while (o < kOrders && free_[o].blocks == 0) {
+    ++o;
+  }
+  if (o == kOrders) {
     return std::nullopt;
   }
-  remove(*found, PageState::kFree);
+  const Block found = block_at(free_, o, ZoneEnd::kTop);
+  remove(found, PageState::kFree);
   // The lower part is handed out first, so that pages taken one by one ascend.
-  const Block block = cut(*found, order, PageState::kFree, ZoneEnd::kBottom);
+  const Block block = cut(found, order, PageState::kFree, ZoneEnd::kBottom);
   info(block.frame).set_head({.state = PageState::kAllocated, .order = order});
   return block.frame;
 }
 
 std::optional<Block> Zone::take_unaccepted(Order order, ZoneEnd end) {
-  auto found = pick(unaccepted_, order, end);
-  for (unsigned o = order.value(); !found && o > 0; --o) {
-    found = pick(unaccepted_, Order{o - 1}, end);
+  PageState state = PageState::kUnaccepted;
+  auto found = nearest(unaccepted_, order, end);
+  if (!found) {
+    state = PageState::kRefused;
+    found = nearest(refused_, order, end);
   }
   if (!found) {
     return std::nullopt;
   }
-  remove(*found, PageState::kUnaccepted);
-  const Block block = cut(*found, std::min(order, found->order), PageState::kUnaccepted, end);
+  remove(*found, state);
+  const Block block = cut(*found, std::min(order, found->order), state, end);
   info(block.frame).set_head({.state = PageState::kAccepting, .order = block.order});
   add_to(accepting_pages_, block.order.pages());
   return block;
@@ -160,7 +183,7 @@ void Zone::accepted(Block block) {
 
 void Zone::not_accepted(Block block, ZoneEnd end) {
   take_from(accepting_pages_, block.order.pages());
-  push(block, PageState::kUnaccepted, end == ZoneEnd::kTop ? ZoneEnd::kBottom : ZoneEnd::kTop);
+  push(block, PageState::kRefused, end == ZoneEnd::kTop ? ZoneEnd::kBottom : ZoneEnd::kTop);
 }
 
 void Zone::put(Block block) {
@@ -195,7 +218,8 @@ bool Zone::all_free(Frame begin, Frame end, Frame& resume) const {
     const Block block = block_of(at);
     const PageState state = info(block.frame).head().state;
     at = end_of(block);
-    if (state != PageState::kFree && state != PageState::kUnaccepted) {
+    if (state != PageState::kFree && state != PageState::kUnaccepted &&
+        state != PageState::kRefused) {
       resume = at;
       return false;
     }
@@ -277,11 +301,12 @@ bool Zone::invariants() const {
   std::uint64_t unaccepted = 0;
   for (unsigned o = 0; o < kOrders; ++o) {
     if (!list_sound(free_[o], Order{o}, PageState::kFree) ||
-        !list_sound(unaccepted_[o], Order{o}, PageState::kUnaccepted)) {
+        !list_sound(unaccepted_[o], Order{o}, PageState::kUnaccepted) ||
+        !list_sound(refused_[o], Order{o}, PageState::kRefused)) {
       return false;
     }
     free += free_[o].blocks << o;
-    unaccepted += unaccepted_[o].blocks << o;
+    unaccepted += (unaccepted_[o].blocks + refused_[o].blocks) << o;
   }
   return free == free_pages_.load(kRelaxed) && unaccepted == unaccepted_pages_.load(kRelaxed);
 }

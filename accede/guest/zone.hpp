@@ -22,6 +22,10 @@ struct Block {
   friend bool operator==(Block, Block) = default;
 };
 
+/// The largest aligned block that begins at `begin` and ends at `end` or before.
+/// Precondition: begin < end.
+[[nodiscard]] Block largest_block(Frame begin, Frame end);
+
 /// From which end unaccepted memory is taken. Whoever needs memory now takes from the top: the
 /// guard unit of a block is then the block above it, accepted before, so that a step costs one
 /// unit. Whoever works ahead takes from the bottom, so that the two never wait for each other.
@@ -91,7 +95,8 @@ class Zone {
   [[nodiscard]] std::optional<Block> take_unaccepted(Order order, ZoneEnd end);
   /// The end of an accept: the block becomes free and merges.
   void accepted(Block block);
-  /// The accept failed: the block is unaccepted as before, and the last one to be tried from `end`.
+  /// The accept failed: the block is unaccepted as before, and tried from `end` only after all that
+  /// was never refused and all that was refused before it.
   void not_accepted(Block block, ZoneEnd end);
   /// Puts a block that was taken out of use back among the unaccepted ones.
   void add_back_unaccepted(Block block) { push(block, PageState::kUnaccepted, ZoneEnd::kTop); }
@@ -131,14 +136,21 @@ class Zone {
   using Lists = std::array<List, kOrders>;
 
   [[nodiscard]] List& list(PageState state, Order order) {
-    return (state == PageState::kFree ? free_ : unaccepted_)[order.value()];
+    Lists& lists = state == PageState::kFree      ? free_
+                   : state == PageState::kRefused ? refused_
+                                                  : unaccepted_;
+    return lists[order.value()];
   }
   [[nodiscard]] std::atomic<std::uint64_t>& counter(PageState state) {
     return state == PageState::kFree ? free_pages_ : unaccepted_pages_;
   }
   void push(Block block, PageState state, ZoneEnd end);
   void remove(Block block, PageState state);
-  [[nodiscard]] std::optional<Block> pick(Lists& lists, Order order, ZoneEnd end) const;
+  /// The block at `end` of a list.
+  [[nodiscard]] static Block block_at(const Lists& lists, unsigned order, ZoneEnd end);
+  /// Of the blocks of `order` or more that stand at `end` of their lists the one nearest to that
+  /// end of the zone; else the largest there is.
+  [[nodiscard]] static std::optional<Block> nearest(const Lists& lists, Order order, ZoneEnd end);
   /// Cuts `block`, which is on no list, down to `order` and puts the rest on the lists. What stays
   /// is the highest part or the lowest.
   [[nodiscard]] Block cut(Block block, Order order, PageState state, ZoneEnd stays);
@@ -152,6 +164,7 @@ class Zone {
   std::span<PageInfo> pages_;
   Lists free_{};
   Lists unaccepted_{};
+  Lists refused_{};
   std::atomic<std::uint64_t> managed_ = 0;
   std::atomic<std::uint64_t> free_pages_ = 0;
   std::atomic<std::uint64_t> unaccepted_pages_ = 0;

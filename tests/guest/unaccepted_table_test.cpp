@@ -300,8 +300,8 @@ TEST(UnacceptedTableBuild, AFailedTailLeavesNoTableAndNothingCounted) {
 std::vector<std::byte> raw(const TableHeader& header, std::size_t bitmap,
                            std::byte fill = std::byte{0}) {
   const auto head = std::bit_cast<std::array<std::byte, sizeof(TableHeader)>>(header);
-  std::vector<std::byte> bytes{head.begin(), head.end()};
-  bytes.resize(bytes.size() + bitmap, fill);
+  std::vector<std::byte> bytes(head.size() + bitmap, fill);
+  std::copy(head.begin(), head.end(), bytes.begin());
   return bytes;
 }
 
