@@ -4,6 +4,8 @@
 #include "accede/base/phys_range.hpp"
 #include "accede/base/spin_lock.hpp"
 #include "accede/guest/acceptor.hpp"
+#include "accede/guest/alloc_result.hpp"
+#include "accede/guest/cpu_cache.hpp"
 #include "accede/guest/hooks.hpp"
 #include "accede/guest/page_info.hpp"
 #include "accede/guest/policies.hpp"
@@ -21,71 +23,6 @@
 #include <string_view>
 
 namespace accede::guest {
-
-enum class AllocErrorKind : std::uint8_t {
-  kOutOfMemory,   ///< no free memory of that size, accepted or not
-  kWouldAccept,   ///< a no-wait request found only unaccepted memory: try again when one may wait
-  kAcceptFailed,  ///< the platform failed; `accept` says how. The memory stays unaccepted and free
-};
-[[nodiscard]] constexpr std::string_view to_string(AllocErrorKind kind) {
-  switch (kind) {
-    case AllocErrorKind::kOutOfMemory:
-      return "out of memory"sv;
-    case AllocErrorKind::kWouldAccept:
-      return "free memory is left, but it would have to be accepted first"sv;
-    case AllocErrorKind::kAcceptFailed:
-      return "free memory could not be accepted"sv;
-  }
-  return "unknown allocation error"sv;
-}
-
-struct AllocError {
-  AllocErrorKind kind;
-  AcceptError accept{};
-};
-
-enum class FreeError : std::uint8_t {
-  kNotOurs,     ///< the address lies in no zone or is not page aligned
-  kWrongState,  ///< not the head of an allocated block: freed twice, never allocated, a part of one
-  kWrongOrder,  ///< allocated with another order
-};
-[[nodiscard]] constexpr std::string_view to_string(FreeError error) {
-  switch (error) {
-    case FreeError::kNotOurs:
-      return "the page that is freed belongs to no zone"sv;
-    case FreeError::kWrongState:
-      return "the page that is freed is not allocated"sv;
-    case FreeError::kWrongOrder:
-      return "the page that is freed was allocated with another order"sv;
-  }
-  return "unknown error of free"sv;
-}
-
-/// How a request may be served.
-struct AllocOptions {
-  static constexpr unsigned kOwnNode = ~0U;
-  unsigned node = kOwnNode;  ///< tried first; the others follow
-  bool no_wait = false;      ///< never accept and never wait for another CPU's accept
-};
-
-/// What /proc/meminfo shows: free memory includes what is unaccepted and what CPU caches hold.
-struct MemoryCounters {
-  Bytes total;
-  Bytes free;
-  Bytes unaccepted;
-};
-
-/// Single pages that one CPU may take and give back without the zone's lock.
-struct alignas(64) CpuCache {
-  static constexpr unsigned kCapacity = 30;
-  static constexpr unsigned kBatch = 15;
-
-  SpinLock lock;
-  std::uint16_t zone = 0;   ///< the only zone whose pages it holds: the first of the CPU's node
-  std::uint16_t count = 0;  ///< changed under the lock
-  std::array<Frame, kCapacity> frames{};
-};
-static_assert(sizeof(CpuCache) == 128);
 
 /// The page allocator of a guest.
 ///
