@@ -25,6 +25,9 @@
 
 namespace accede::abi::linux_unaccepted {
 
+// Literals with their length: without it clang calls strlen, which a kernel need not have.
+using namespace std::string_view_literals;
+
 /// LINUX_EFI_UNACCEPTED_MEM_TABLE_GUID, d5d1de3c-105c-44f9-9ea9-bcef98120031, as it lies in memory.
 inline constexpr std::array<std::uint8_t, 16> kTableGuidBytes{
     0x3C, 0xDE, 0xD1, 0xD5, 0x5C, 0x10, 0xF9, 0x44, 0x9E, 0xA9, 0xBC, 0xEF, 0x98, 0x12, 0x00, 0x31};
@@ -72,19 +75,19 @@ enum class ParseErrorKind : std::uint8_t {
   using enum ParseErrorKind;
   switch (kind) {
     case kTruncatedHeader:
-      return "the unaccepted-memory table is shorter than its header";
+      return "the unaccepted-memory table is shorter than its header"sv;
     case kUnknownVersion:
-      return "the unaccepted-memory table has a version other than 1";
+      return "the unaccepted-memory table has a version other than 1"sv;
     case kBadUnitSize:
-      return "the unit of the unaccepted-memory table is not a power of two of at least 4096 bytes";
+      return "the unit of the unaccepted-memory table is not a power of two of at least 4096 bytes"sv;
     case kUnalignedBase:
-      return "the base of the unaccepted-memory table is not a multiple of its unit";
+      return "the base of the unaccepted-memory table is not a multiple of its unit"sv;
     case kCoverageOverflow:
-      return "the unaccepted-memory table describes memory beyond the physical address space";
+      return "the unaccepted-memory table describes memory beyond the physical address space"sv;
     case kTruncatedBitmap:
-      return "the unaccepted-memory table is shorter than its bitmap";
+      return "the unaccepted-memory table is shorter than its bitmap"sv;
   }
-  return "unknown error of the unaccepted-memory table";
+  return "unknown error of the unaccepted-memory table"sv;
 }
 
 struct ParseError {

@@ -21,9 +21,10 @@ namespace accede::guest {
 /// the zone's own node if it has room, else on any, and accepted before it is used. `window`
 /// reaches that memory. Precondition: the page allocator has as many zones as `plan`, none opened.
 template <class Allocator, class Early>
-[[nodiscard]] std::expected<void, EarlyError> open_zones(Allocator& allocator, Early& early,
-                                                         std::span<const ZonePlan> plan,
-                                                         PhysWindow window) {
+[[nodiscard, gnu::cold]] std::expected<void, EarlyError> open_zones(Allocator& allocator,
+                                                                    Early& early,
+                                                                    std::span<const ZonePlan> plan,
+                                                                    PhysWindow window) {
   for (std::size_t i = 0; i < plan.size(); ++i) {
     const Bytes need = Zone::metadata_bytes(plan[i].span);
     auto place = early.allocate(need, Bytes{4096}, {.node = plan[i].node});

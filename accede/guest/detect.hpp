@@ -46,9 +46,9 @@ enum class DetectError : std::uint8_t {
 ///
 /// Without the MSR, CPUID alone says kSnp also on an SNP-capable machine that runs no SNP guest:
 /// use this form where the caller knows that it runs in a VM and the MSR was read already.
-[[nodiscard]] std::expected<Detection, DetectError> detect_platform(ReadCpuid cpuid);
+[[nodiscard, gnu::cold]] std::expected<Detection, DetectError> detect_platform(ReadCpuid cpuid);
 /// With the MSR: kSnp needs SEV_STATUS bit 2 too.
-[[nodiscard]] std::expected<Detection, DetectError> detect_platform(ReadCpuid cpuid,
-                                                                    ReadSevStatus sev_status);
+[[nodiscard, gnu::cold]] std::expected<Detection, DetectError> detect_platform(
+    ReadCpuid cpuid, ReadSevStatus sev_status);
 
 }  // namespace accede::guest

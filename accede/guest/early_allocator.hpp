@@ -58,11 +58,11 @@ class EarlyAllocator {
   void allow_growth(PhysRange mapped = kAllMemory) { growth_ = mapped.intersect(kAllMemory); }
 
   /// Adds RAM, accepted or not. Errors: kNodeConflict, kNoRoom, kAcceptFailed.
-  [[nodiscard]] Done add_memory(PhysRange range, NodeId node = NodeId{0}) {
+  [[nodiscard, gnu::cold]] Done add_memory(PhysRange range, NodeId node = NodeId{0}) {
     return change_memory([&] { return ranges_.memory().add(range, node); });
   }
   /// Adds the usable and the unaccepted regions. On an error those before it are there.
-  [[nodiscard]] Done add_memory(const MemoryMap& map, NodeId node = NodeId{0}) {
+  [[nodiscard, gnu::cold]] Done add_memory(const MemoryMap& map, NodeId node = NodeId{0}) {
     for (const MemoryRegion& region : map.regions()) {
       if (region.kind != MemoryKind::kUsable && region.kind != MemoryKind::kUnaccepted) {
         continue;
@@ -75,35 +75,35 @@ class EarlyAllocator {
   }
   /// Moves the memory inside `range` to `node`, as the firmware's affinity table says; what is not
   /// memory is ignored. Errors: kNoRoom, kAcceptFailed.
-  [[nodiscard]] Done assign_node(PhysRange range, NodeId node) {
+  [[nodiscard, gnu::cold]] Done assign_node(PhysRange range, NodeId node) {
     return change_memory([&] { return ranges_.memory().assign(range, node); });
   }
 
   /// Takes `range` out of the free memory: somebody uses it. It may be reserved already, and it
   /// may lie outside the memory. Accepts nothing: who uses it already had it accepted.
   /// Errors: kNoRoom, kAcceptFailed.
-  [[nodiscard]] Done reserve(PhysRange range) {
+  [[nodiscard, gnu::cold]] Done reserve(PhysRange range) {
     if (const Done room = make_room(reserved_book(), range); !room) {
       return room;
     }
     return as_done(ranges_.reserved().add(range, NodeId{0}));
   }
   /// reserve() of all pages that `range` touches. Precondition: the last one does not end at 2^64.
-  [[nodiscard]] Done reserve_pages(PhysRange range) {
+  [[nodiscard, gnu::cold]] Done reserve_pages(PhysRange range) {
     if (range.empty()) {
       return {};
     }
     return reserve(*PhysRange::make(range.begin().align_down(kPage), range.end().align_up(kPage)));
   }
   /// Reserves the pages of the unaccepted table, to its last byte whatever its alignment.
-  [[nodiscard]] Done reserve_table(const UnacceptedTable& table) {
+  [[nodiscard, gnu::cold]] Done reserve_table(const UnacceptedTable& table) {
     return reserve_pages(*PhysRange::make(table.where(), Bytes{table.bytes().size()}));
   }
 
   /// `size` bytes at a multiple of `align`, reserved and accepted; on one node. The content is the
   /// platform's or the last user's. Errors: kOutOfMemory, kNoRoom, kAcceptFailed: then nothing is
   /// reserved. Precondition: `size` is not 0, `align` is a power of two.
-  [[nodiscard]] Result allocate(Bytes size, Bytes align, const EarlyPlace& place = {}) {
+  [[nodiscard, gnu::cold]] Result allocate(Bytes size, Bytes align, const EarlyPlace& place = {}) {
     if (const Done room = make_room(reserved_book(), PhysRange{}); !room) {
       return std::unexpected{room.error()};
     }
@@ -126,7 +126,7 @@ class EarlyAllocator {
   /// Gives `range` back; it stays accepted. It may be a part of an allocation or several that
   /// touch. Errors: kNotReserved, kNoRoom (a part in the middle needs an entry), kAcceptFailed.
   /// Precondition: no list lies in it.
-  [[nodiscard]] Done free(PhysRange range) {
+  [[nodiscard, gnu::cold]] Done free(PhysRange range) {
     ACCEDE_ASSERT(!range.overlaps(memory_home_) && !range.overlaps(reserved_home_));
     // Before a list grows: it could grow into what is not reserved.
     if (!range.empty() && !ranges_.reserved().contains(range)) {
@@ -142,7 +142,7 @@ class EarlyAllocator {
   /// Managed memory that the lists occupy.
   [[nodiscard]] Bytes bookkeeping() const { return memory_home_.size() + reserved_home_.size(); }
 
-  [[nodiscard]] bool invariants() const {
+  [[nodiscard, gnu::cold]] bool invariants() const {
     const auto kept = [this](PhysRange home) {
       return home.empty() || !ranges_.find_free(home.size(), Bytes{1}, {.limits = home});
     };
@@ -171,7 +171,7 @@ class EarlyAllocator {
     return {};
   }
 
-  Done accept(PhysRange range) {
+  [[gnu::cold]] Done accept(PhysRange range) {
     if (const auto accepted = acceptor_.accept(range); !accepted) {
       return std::unexpected{
           EarlyError{.kind = EarlyErrorKind::kAcceptFailed, .accept = accepted.error()}};
@@ -192,7 +192,7 @@ class EarlyAllocator {
   /// Grows the list to twice its size and whole pages when it is nearly full, away from `excluded`,
   /// which is about to be reserved. Without memory for that the change goes on and fails only when
   /// it does need room; a failure of the platform is reported always.
-  Done make_room(Book book, PhysRange excluded) {
+  [[gnu::cold]] Done make_room(Book book, PhysRange excluded) {
     if (book.list.room() >= kSpare || growth_.empty()) {
       return {};
     }
@@ -213,7 +213,7 @@ class EarlyAllocator {
     return {};
   }
 
-  void move(Book book, PhysRange place) {
+  [[gnu::cold]] void move(Book book, PhysRange place) {
     const auto entries = static_cast<std::size_t>(place.size() / Bytes{sizeof(EarlyRange)});
     EarlyRange* const first = window_.pointer<EarlyRange>(place.begin());
     for (std::size_t i = 0; i < entries; ++i) {

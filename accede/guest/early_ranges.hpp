@@ -68,31 +68,31 @@ class RangeList {
 
   /// Unites the list with `range`; needs room for one entry at most. An empty range is fine.
   /// Errors: kNodeConflict (a part is there on another node), kNoRoom.
-  [[nodiscard]] Done add(PhysRange range, NodeId node);
+  [[nodiscard, gnu::cold]] Done add(PhysRange range, NodeId node);
   /// Takes `range` out; needs room for one entry at most. An empty range is fine.
   /// Errors: kNotReserved (not all of it is in one entry), kNoRoom.
-  [[nodiscard]] Done remove(PhysRange range);
+  [[nodiscard, gnu::cold]] Done remove(PhysRange range);
   /// Moves what lies in `range` to `node`; needs room for two entries at most. Error: kNoRoom.
-  [[nodiscard]] Done assign(PhysRange range, NodeId node);
+  [[nodiscard, gnu::cold]] Done assign(PhysRange range, NodeId node);
 
   /// Moves the entries to `storage`. Precondition: it is larger than the old storage, and its
   /// elements are alive.
-  void move_to(std::span<EarlyRange> storage);
+  [[gnu::cold]] void move_to(std::span<EarlyRange> storage);
 
   /// Index of the first entry that ends behind `address`; the count of entries when there is none.
-  [[nodiscard]] std::size_t first_ending_after(PhysAddr address) const;
+  [[nodiscard, gnu::cold]] std::size_t first_ending_after(PhysAddr address) const;
   /// Index of the first entry that begins at or behind `address`.
-  [[nodiscard]] std::size_t first_from(PhysAddr address) const;
-  [[nodiscard]] bool overlaps(PhysRange range) const;
+  [[nodiscard, gnu::cold]] std::size_t first_from(PhysAddr address) const;
+  [[nodiscard, gnu::cold]] bool overlaps(PhysRange range) const;
   /// True when one entry contains all of `range`.
-  [[nodiscard]] bool contains(PhysRange range) const;
+  [[nodiscard, gnu::cold]] bool contains(PhysRange range) const;
 
-  [[nodiscard]] bool invariants() const;
+  [[nodiscard, gnu::cold]] bool invariants() const;
 
  private:
-  void replace(std::size_t first, std::size_t last, std::span<const EarlyRange> with);
-  void split_at(PhysAddr address);
-  void merge_neighbours();
+  [[gnu::cold]] void replace(std::size_t first, std::size_t last, std::span<const EarlyRange> with);
+  [[gnu::cold]] void split_at(PhysAddr address);
+  [[gnu::cold]] void merge_neighbours();
 
   std::span<EarlyRange> storage_;
   std::size_t count_ = 0;
@@ -113,20 +113,23 @@ class EarlyRanges {
   [[nodiscard]] const RangeList& reserved() const { return reserved_; }
 
   /// The lowest free range at or behind `from`, cut there, and its node. Maximal otherwise.
-  [[nodiscard]] std::optional<EarlyRange> next_free(PhysAddr from) const;
+  [[nodiscard, gnu::cold]] std::optional<EarlyRange> next_free(PhysAddr from) const;
   /// The highest free range below `end`, cut there, and its node. Maximal otherwise.
-  [[nodiscard]] std::optional<EarlyRange> previous_free(PhysAddr end) const;
+  [[nodiscard, gnu::cold]] std::optional<EarlyRange> previous_free(PhysAddr end) const;
   /// Calls `visit` with every free range of `node` (or of any), ascending.
-  void for_each_free(NodeId node, FunctionRef<void(const EarlyRange&)> visit) const;
-  [[nodiscard]] Bytes free_bytes(NodeId node = kAnyNode) const;
+  [[gnu::cold]] void for_each_free(NodeId node, FunctionRef<void(const EarlyRange&)> visit) const;
+  [[nodiscard, gnu::cold]] Bytes free_bytes(NodeId node = kAnyNode) const;
 
   /// The free range of `size` bytes at a multiple of `align` that is first in the direction of
   /// `place`, on one node, without a byte of `excluded`.
   /// Precondition: `size` is not 0, `align` is a power of two.
-  [[nodiscard]] std::optional<PhysRange> find_free(Bytes size, Bytes align, const EarlyPlace& place,
-                                                   PhysRange excluded = {}) const;
+  [[nodiscard, gnu::cold]] std::optional<PhysRange> find_free(Bytes size, Bytes align,
+                                                              const EarlyPlace& place,
+                                                              PhysRange excluded = {}) const;
 
-  [[nodiscard]] bool invariants() const { return memory_.invariants() && reserved_.invariants(); }
+  [[nodiscard, gnu::cold]] bool invariants() const {
+    return memory_.invariants() && reserved_.invariants();
+  }
 
  private:
   RangeList memory_;

@@ -72,10 +72,10 @@ class SegmentList {
   /// RAM is what `map` calls usable or unaccepted. `map` and `table` are of this moment.
   /// Errors: every kind but kAcceptFailed and kNoDestination. The form of all segments is looked at
   /// before the place of any.
-  [[nodiscard]] static std::expected<SegmentList, SegmentError> check(
+  [[nodiscard, gnu::cold]] static std::expected<SegmentList, SegmentError> check(
       std::span<const SegmentRequest> requests, const MemoryMap& map, const UnacceptedTable& table);
 
-  [[nodiscard]] std::span<const Segment> segments() const {
+  [[nodiscard, gnu::cold]] std::span<const Segment> segments() const {
     return std::span{segments_}.first(count_);
   }
 
@@ -102,7 +102,7 @@ struct DestinationRequest {
 
 /// The lowest place in RAM, off the table and off what is taken, where nothing is left to accept;
 /// when there is none, the lowest place. Error: kNoDestination.
-[[nodiscard]] std::expected<Destination, SegmentError> choose_destination(
+[[nodiscard, gnu::cold]] std::expected<Destination, SegmentError> choose_destination(
     const DestinationRequest& request, const MemoryMap& map, const UnacceptedTable& table);
 
 // --- Handing the table over ---
@@ -148,7 +148,7 @@ struct HandOverPlan {
 /// set bit need not go over: plan again when memory was added since.
 /// Memory survives that `map` calls ACPI reclaim, ACPI NVS or reserved: no kernel uses that as RAM.
 /// An error means: do not start the next kernel, it would touch unaccepted memory.
-[[nodiscard]] std::expected<HandOverPlan, HandOverErrorKind> plan_hand_over(
+[[nodiscard, gnu::cold]] std::expected<HandOverPlan, HandOverErrorKind> plan_hand_over(
     const UnacceptedTable& table, const MemoryMap& map, const NextKernel& next);
 
 // --- Loading ---
@@ -182,9 +182,9 @@ class LoadedSegments {
 /// kernel without its table must not even be loaded. Error: kAcceptFailed; what was accepted stays
 /// accepted and is usable as ever.
 template <RangeAcceptor Acceptor>
-[[nodiscard]] std::expected<LoadedSegments, SegmentError> load(const SegmentList& list,
-                                                               const HandOverPlan& plan,
-                                                               Acceptor& acceptor) {
+[[nodiscard, gnu::cold]] std::expected<LoadedSegments, SegmentError> load(const SegmentList& list,
+                                                                          const HandOverPlan& plan,
+                                                                          Acceptor& acceptor) {
   LoadedSegments loaded{list, plan};
   std::size_t index = 0;
   for (const Segment& segment : list.segments()) {
@@ -227,10 +227,9 @@ struct StartError {
 /// Finds the table that the kernel before us left and attaches it. Returns where it came from;
 /// kNone: nobody names a table, all memory is accepted. A carrier with a size wins over one
 /// without. Precondition: `table` has none yet, and the memory of the table may be written.
-[[nodiscard]] std::expected<HandOverRoute, StartError> start_from(const TableSources& sources,
-                                                                  const ReadableMemory& memory,
-                                                                  UnacceptedTable& table,
-                                                                  std::span<std::uint64_t> index);
+[[nodiscard, gnu::cold]] std::expected<HandOverRoute, StartError> start_from(
+    const TableSources& sources, const ReadableMemory& memory, UnacceptedTable& table,
+    std::span<std::uint64_t> index);
 
 // --- Reading memory that somebody else manages ---
 
@@ -251,7 +250,7 @@ class DumpFilter {
   [[nodiscard]] bool readable(PhysRange range) const { return !table_.any_unaccepted(range); }
   /// The longest part of `range` from its begin that is all readable or all unaccepted.
   /// Precondition: `range` is not empty.
-  [[nodiscard]] Run first_run(PhysRange range) const;
+  [[nodiscard, gnu::cold]] Run first_run(PhysRange range) const;
   /// Calls `visit` for the runs of `range`, ascending; together they are all of it.
   void for_each_run(PhysRange range, FunctionRef<void(const Run&)> visit) const;
 

@@ -65,24 +65,26 @@ class MemoryMap {
   /// From the descriptors of GetMemoryMap, `stride` bytes apart (UEFI: DescriptorSize). Loader and
   /// boot services memory counts as usable, as after ExitBootServices. A descriptor that does not
   /// fit wholly is not there.
-  [[nodiscard]] static Result from_efi(std::span<const std::byte> map, std::size_t stride,
-                                       std::span<MemoryRegion> storage);
+  [[nodiscard, gnu::cold]] static Result from_efi(std::span<const std::byte> map,
+                                                  std::size_t stride,
+                                                  std::span<MemoryRegion> storage);
   /// From E820 entries, 20 bytes apart. E820 cannot say "unaccepted": combine with a table.
-  [[nodiscard]] static Result from_e820(std::span<const std::byte> entries,
-                                        std::span<MemoryRegion> storage);
+  [[nodiscard, gnu::cold]] static Result from_e820(std::span<const std::byte> entries,
+                                                   std::span<MemoryRegion> storage);
   /// From regions in any order (HOBs, a loader's own list), which are sorted in place. `entry` of
   /// the input is ignored; errors give index * sizeof(MemoryRegion) as the offset.
-  [[nodiscard]] static Result from_regions(std::span<MemoryRegion> regions);
+  [[nodiscard, gnu::cold]] static Result from_regions(std::span<MemoryRegion> regions);
 
   [[nodiscard]] std::span<const MemoryRegion> regions() const { return regions_; }
   /// Bytes of all regions of a kind.
-  [[nodiscard]] Bytes bytes_of(MemoryKind kind) const;
+  [[nodiscard, gnu::cold]] Bytes bytes_of(MemoryKind kind) const;
   /// True when the whole of `range` lies in one region of that kind.
-  [[nodiscard]] bool covers(PhysRange range, MemoryKind kind) const;
+  [[nodiscard, gnu::cold]] bool covers(PhysRange range, MemoryKind kind) const;
 
  private:
   explicit MemoryMap(std::span<const MemoryRegion> regions) : regions_{regions} {}
-  [[nodiscard]] static Result normalise(std::span<MemoryRegion> regions, std::size_t stride);
+  [[nodiscard, gnu::cold]] static Result normalise(std::span<MemoryRegion> regions,
+                                                   std::size_t stride);
 
   std::span<const MemoryRegion> regions_;
 };

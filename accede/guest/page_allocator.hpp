@@ -63,8 +63,8 @@ class PageAllocator {
 
   /// Opens the zone `index` (zones of a node: the one to be used first comes first). `metadata`
   /// (Zone::metadata_bytes) is accepted memory at the physical address `where`.
-  void open_zone(unsigned index, PhysRange span, unsigned node, std::span<std::byte> metadata,
-                 PhysAddr where) {
+  [[gnu::cold]] void open_zone(unsigned index, PhysRange span, unsigned node,
+                               std::span<std::byte> metadata, PhysAddr where) {
     ACCEDE_ASSERT(index < zones_.size());
     zones_[index].open(span, node, metadata);
     metadata_bytes_ += Zone::metadata_bytes(span);
@@ -72,7 +72,7 @@ class PageAllocator {
                                        *PhysRange::make(where, Zone::metadata_bytes(span)));
   }
   /// Tells which node a CPU belongs to; until then it belongs to that of zone 0.
-  void assign_cpu(unsigned cpu, unsigned node) {
+  [[gnu::cold]] void assign_cpu(unsigned cpu, unsigned node) {
     for (unsigned i = 0; i < zones_.size(); ++i) {
       if (zones_[i].node() == node) {
         caches_[cpu].zone = static_cast<std::uint16_t>(i);
@@ -161,7 +161,7 @@ class PageAllocator {
 
   /// `pages` contiguous pages, aligned to `alignment`, of any number. Looks through whole zones:
   /// slow, and for few callers. Free with free_contiguous().
-  [[nodiscard]] std::expected<PhysRange, AllocError> allocate_contiguous(
+  [[nodiscard, gnu::cold]] std::expected<PhysRange, AllocError> allocate_contiguous(
       PageCount pages, Bytes alignment = Bytes{4096}, AllocOptions options = {}) {
     ACCEDE_ASSERT(pages.value() != 0 && std::has_single_bit(alignment.value()));
     drain_caches();
@@ -209,7 +209,7 @@ class PageAllocator {
   }
 
   /// Frees what allocate_contiguous() or take_out() returned, wholly. An error changes nothing.
-  [[nodiscard]] std::expected<void, FreeError> free_contiguous(PhysRange range) {
+  [[nodiscard, gnu::cold]] std::expected<void, FreeError> free_contiguous(PhysRange range) {
     const auto index = zone_of(range.begin());
     if (!index || !page_aligned(range) || range.empty() || !zones_[*index].span().contains(range)) {
       return std::unexpected{FreeError::kNotOurs};
@@ -248,7 +248,7 @@ class PageAllocator {
   /// crash kernel. Unaccepted parts are accepted first or, with `accept` false, stay as they are.
   /// False: something in it is in use, or it does not lie in one zone. Give it back with
   /// free_contiguous(). Precondition: page aligned.
-  [[nodiscard]] std::expected<bool, AcceptError> take_out(PhysRange range, bool accept) {
+  [[nodiscard, gnu::cold]] std::expected<bool, AcceptError> take_out(PhysRange range, bool accept) {
     ACCEDE_ASSERT(page_aligned(range));
     const auto index = zone_of(range.begin());
     if (!index || range.empty() || !zones_[*index].span().contains(range)) {
@@ -357,7 +357,7 @@ class PageAllocator {
   [[nodiscard]] Hooks& hooks() { return hooks_; }
 
   /// See the class. Only while no other call runs.
-  [[nodiscard]] bool invariants() const {
+  [[nodiscard, gnu::cold]] bool invariants() const {
     if (!acceptor_ok_) {
       return false;
     }
@@ -674,9 +674,10 @@ class PageAllocator {
 
   /// Takes the first run of free pages of a zone from `from` on out; a few hundred candidates for
   /// each time the lock is held.
-  [[nodiscard]] std::optional<PhysRange> take_run(Zone& zone, PhysAddr& from, PageCount pages,
-                                                  Bytes alignment, AllocOptions options,
-                                                  std::optional<AllocError>& error) {
+  [[nodiscard, gnu::cold]] std::optional<PhysRange> take_run(Zone& zone, PhysAddr& from,
+                                                             PageCount pages, Bytes alignment,
+                                                             AllocOptions options,
+                                                             std::optional<AllocError>& error) {
     constexpr unsigned kCandidates = 256;
     for (;;) {
       const Held held{hooks_, zone.lock()};
@@ -708,7 +709,8 @@ class PageAllocator {
 
   /// Accepts what is unaccepted in a run that was taken; the run is then allocated. On a failure
   /// all of it is given back.
-  [[nodiscard]] std::expected<void, AcceptError> accept_run(Zone& zone, PhysRange range) {
+  [[nodiscard, gnu::cold]] std::expected<void, AcceptError> accept_run(Zone& zone,
+                                                                       PhysRange range) {
     if constexpr (Policy::kKnowsUnaccepted) {
       const auto accepted = acceptor_.accept(range);
       const Held held{hooks_, zone.lock()};

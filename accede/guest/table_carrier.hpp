@@ -97,9 +97,9 @@ struct ReadableMemory {
   PhysWindow window;
   std::span<const PhysRange> ranges;
 
-  [[nodiscard]] std::optional<std::span<const std::byte>> read(PhysRange range) const;
+  [[nodiscard, gnu::cold]] std::optional<std::span<const std::byte>> read(PhysRange range) const;
   /// Bytes that may be read from `address` on; 0 when it may not be read at all.
-  [[nodiscard]] Bytes bound(PhysAddr address) const;
+  [[nodiscard, gnu::cold]] Bytes bound(PhysAddr address) const;
 };
 
 /// Stores a word at an offset, which is a multiple of 8. Words become visible in the order of the
@@ -111,70 +111,65 @@ using StoreWord = FunctionRef<void(std::size_t offset, std::uint64_t word)>;
 /// The table that the `entries` (24 bytes each) name. Its bound is the end of the readable memory
 /// around it: the table itself says how long it is.
 /// Errors: kTruncated, kDuplicate, kBadTable, kNotReadable.
-[[nodiscard]] FindResult find_in_efi(std::span<const std::byte> entries,
-                                     const ReadableMemory& memory);
+[[nodiscard, gnu::cold]] FindResult find_in_efi(std::span<const std::byte> entries,
+                                                const ReadableMemory& memory);
 
 /// Names `table` in the array: in the entry that has the GUID already, else in the first of the
 /// free slots behind the first `count` entries. Returns the new count, which the caller stores in
 /// the system table only afterwards (and renews the header's CRC). Programs of UEFI use
 /// InstallConfigurationTable instead.
 /// Errors: kBadTable, kTruncated, kUnaligned, kDuplicate, kNoFreeSlot; then nothing was written.
-[[nodiscard]] std::expected<std::size_t, CarrierError> publish_in_efi(std::span<std::byte> slots,
-                                                                      std::size_t count,
-                                                                      PhysAddr table);
+[[nodiscard, gnu::cold]] std::expected<std::size_t, CarrierError> publish_in_efi(
+    std::span<std::byte> slots, std::size_t count, PhysAddr table);
 /// The same through `store`, for memory that is not written directly.
-[[nodiscard]] std::expected<std::size_t, CarrierError> publish_in_efi(
+[[nodiscard, gnu::cold]] std::expected<std::size_t, CarrierError> publish_in_efi(
     std::span<const std::byte> slots, std::size_t count, PhysAddr table, StoreWord store);
 
 // --- HandOver object ---
 
 /// Reads an object that begins with `object`; more bytes may follow. Does not look at the table.
 /// Errors: kTruncated, kBadMagic, kBadVersion, kBadLength, kBadChecksum, kBadTable, kWraps.
-[[nodiscard]] std::expected<TablePlace, CarrierError> parse_hand_over(
+[[nodiscard, gnu::cold]] std::expected<TablePlace, CarrierError> parse_hand_over(
     std::span<const std::byte> object);
 
 /// Reads the object at `where` and checks that the table may be read.
 /// Errors: parse_hand_over()'s, and kNotReadable.
-[[nodiscard]] std::expected<TablePlace, CarrierError> find_in_hand_over(
+[[nodiscard, gnu::cold]] std::expected<TablePlace, CarrierError> find_in_hand_over(
     PhysAddr where, const ReadableMemory& memory);
 
 /// Writes the object into `object` (8-byte aligned), whatever was there; its magic goes last.
 /// Errors: kTruncated, kUnaligned, kBadTable, kWraps; then nothing was written.
-[[nodiscard]] std::expected<void, CarrierError> publish_hand_over(std::span<std::byte> object,
-                                                                  TablePlace place);
+[[nodiscard, gnu::cold]] std::expected<void, CarrierError> publish_hand_over(
+    std::span<std::byte> object, TablePlace place);
 /// The same through `store`, for memory that is not written directly.
-[[nodiscard]] std::expected<void, CarrierError> publish_hand_over(std::size_t object_bytes,
-                                                                  TablePlace place,
-                                                                  StoreWord store);
+[[nodiscard, gnu::cold]] std::expected<void, CarrierError> publish_hand_over(
+    std::size_t object_bytes, TablePlace place, StoreWord store);
 
 // --- setup_data node ---
 
 /// Walks the chain from `head` (0: empty) and reads our node. Errors: kNotReadable, kWraps, kLoop,
 /// kTooLong, kDuplicate (at the second node), and find_in_hand_over()'s with offsets from the
 /// node's begin.
-[[nodiscard]] FindResult find_in_setup_data(PhysAddr head, const ReadableMemory& memory);
+[[nodiscard, gnu::cold]] FindResult find_in_setup_data(PhysAddr head, const ReadableMemory& memory);
 
 /// Writes a node into `node` (8-byte aligned, kSetupDataNodeBytes) that goes before `old_head`.
 /// Nobody finds it until the caller stores the node's address as the new head, in one piece.
 /// Errors: those of publish_hand_over().
-[[nodiscard]] std::expected<void, CarrierError> publish_in_setup_data(std::span<std::byte> node,
-                                                                      PhysAddr old_head,
-                                                                      TablePlace place);
+[[nodiscard, gnu::cold]] std::expected<void, CarrierError> publish_in_setup_data(
+    std::span<std::byte> node, PhysAddr old_head, TablePlace place);
 /// The same through `store`, for memory that is not written directly.
-[[nodiscard]] std::expected<void, CarrierError> publish_in_setup_data(std::size_t node_bytes,
-                                                                      PhysAddr old_head,
-                                                                      TablePlace place,
-                                                                      StoreWord store);
+[[nodiscard, gnu::cold]] std::expected<void, CarrierError> publish_in_setup_data(
+    std::size_t node_bytes, PhysAddr old_head, TablePlace place, StoreWord store);
 
 // --- All ---
 
 /// What a table is handed over as.
-[[nodiscard]] TablePlace place_of(const UnacceptedTable& table);
+[[nodiscard, gnu::cold]] TablePlace place_of(const UnacceptedTable& table);
 
 /// Attaches the table that was found. Errors: attach()'s.
 /// Precondition: `place` comes from one of the find functions, and its memory may be written.
-[[nodiscard]] std::expected<void, TableError> attach(UnacceptedTable& table, TablePlace place,
-                                                     PhysWindow window,
-                                                     std::span<std::uint64_t> index);
+[[nodiscard, gnu::cold]] std::expected<void, TableError> attach(UnacceptedTable& table,
+                                                                TablePlace place, PhysWindow window,
+                                                                std::span<std::uint64_t> index);
 
 }  // namespace accede::guest

@@ -71,8 +71,8 @@ class UnacceptedTable {
   /// The layout for the unaccepted regions of `map`; nothing when there is none. `unit`: Linux on
   /// x86 accepts 2 MiB only from its own stub; other readers take any power of two from 4 KiB.
   /// Errors: kTooLarge, kBadUnit.
-  [[nodiscard]] static Result plan(const MemoryMap& map,
-                                   Bytes unit = abi::linux_unaccepted::kLinuxX86UnitSize);
+  [[nodiscard, gnu::cold]] static Result plan(
+      const MemoryMap& map, Bytes unit = abi::linux_unaccepted::kLinuxX86UnitSize);
 
   /// Words of index that a table of `bitmap` bytes can use.
   [[nodiscard]] static constexpr std::size_t index_words(Bytes bitmap) {
@@ -91,18 +91,17 @@ class UnacceptedTable {
   /// `layout.index` words) may be empty. Both outlive the object. Errors: kStorage, kAcceptFailed
   /// (the object stays without a table; what was accepted stays accepted). Precondition: `layout`
   /// is plan()'s for `map`, and the object has no table yet.
-  [[nodiscard]] std::expected<void, TableError> build(const MemoryMap& map,
-                                                      const TableLayout& layout,
-                                                      std::span<std::byte> storage, PhysAddr where,
-                                                      std::span<std::uint64_t> index,
-                                                      AcceptNow accept_now);
+  [[nodiscard, gnu::cold]] std::expected<void, TableError> build(
+      const MemoryMap& map, const TableLayout& layout, std::span<std::byte> storage, PhysAddr where,
+      std::span<std::uint64_t> index, AcceptNow accept_now);
 
   /// Uses a table that somebody else built: firmware, a loader, the kernel before us. Checks all of
   /// it; `where` is its physical address. `index` may be empty or too small (then it is not used).
   /// Errors: kMalformed, kUnaligned, kUnacceptedTable; the object then stays without a table.
   /// Precondition: the object has no table yet.
-  [[nodiscard]] std::expected<void, TableError> attach(std::span<std::byte> table, PhysAddr where,
-                                                       std::span<std::uint64_t> index);
+  [[nodiscard, gnu::cold]] std::expected<void, TableError> attach(std::span<std::byte> table,
+                                                                  PhysAddr where,
+                                                                  std::span<std::uint64_t> index);
 
   [[nodiscard]] bool present() const { return !bitmap_.empty(); }
   /// What one bit covers; 2 MiB without a table.
@@ -143,7 +142,7 @@ class UnacceptedTable {
   void mark_unaccepted(PhysRange units);
 
   /// The index and the count agree with the bitmap. Only while no other call runs.
-  [[nodiscard]] bool invariants() const;
+  [[nodiscard, gnu::cold]] bool invariants() const;
 
  private:
   using Word = std::uint64_t;
@@ -153,9 +152,10 @@ class UnacceptedTable {
   };
 
   void use_index(std::span<std::uint64_t> index);
-  void adopt(std::span<std::byte> table, PhysAddr where,
-             const abi::linux_unaccepted::Header& header, std::span<std::uint64_t> index);
-  void drop();
+  [[gnu::cold]] void adopt(std::span<std::byte> table, PhysAddr where,
+                           const abi::linux_unaccepted::Header& header,
+                           std::span<std::uint64_t> index);
+  [[gnu::cold]] void drop();
   [[nodiscard]] Bits bits_of(PhysRange units) const;
   [[nodiscard]] PhysRange range_of(Bits bits) const;
   [[nodiscard]] std::uint64_t word_count() const { return (bits_ + 63) / 64; }
@@ -171,7 +171,7 @@ class UnacceptedTable {
   std::uint64_t prefetch_mixed(std::uint64_t granule, unsigned count) const;
   void zero_bytes_to(std::size_t& written, std::size_t end);
   void set_run(Bits bits, std::size_t& written);
-  void fill_index();
+  [[gnu::cold]] void fill_index();
   void granule_emptied(std::uint64_t granule);
   [[nodiscard]] bool granule_empty(std::uint64_t granule) const;
 
@@ -193,8 +193,8 @@ class UnacceptedTable {
 /// table nor a change of its allocator. Returns the bytes accepted, or the first failure (what came
 /// before it is accepted). One call on the platform is at most its preferred step.
 template <AcceptPlatform Platform>
-[[nodiscard]] std::expected<Bytes, PlatformFailure> accept_all(const MemoryMap& map,
-                                                               Platform& platform) {
+[[nodiscard, gnu::cold]] std::expected<Bytes, PlatformFailure> accept_all(const MemoryMap& map,
+                                                                          Platform& platform) {
   Bytes done;
   for (const MemoryRegion& region : map.regions()) {
     if (region.kind != MemoryKind::kUnaccepted) {
@@ -217,6 +217,7 @@ template <AcceptPlatform Platform>
 
 /// The complaint of a kernel without a platform about memory that it cannot use: the bytes of all
 /// unaccepted regions, 0 when there is nothing to complain about.
-[[nodiscard]] Bytes unusable_without_platform(const MemoryMap& map, PlatformKind platform);
+[[nodiscard, gnu::cold]] Bytes unusable_without_platform(const MemoryMap& map,
+                                                         PlatformKind platform);
 
 }  // namespace accede::guest

@@ -64,7 +64,7 @@ class Zone {
   /// and outlives the zone. No memory is in it yet.
   /// Preconditions: not called before; at most 16 TiB; `metadata` is large enough and 4-byte
   /// aligned.
-  void open(PhysRange span, unsigned node, std::span<std::byte> metadata);
+  [[gnu::cold]] void open(PhysRange span, unsigned node, std::span<std::byte> metadata);
 
   [[nodiscard]] SpinLock& lock() { return lock_; }
   [[nodiscard]] PhysRange span() const { return span_; }
@@ -123,7 +123,7 @@ class Zone {
   /// A snapshot, exact under the lock.
   [[nodiscard]] ZoneCounters counters() const;
   /// Calls nothing outside, changes nothing; holds no lock. Only while no other call runs.
-  [[nodiscard]] bool invariants() const;
+  [[nodiscard, gnu::cold]] bool invariants() const;
 
  private:
   static constexpr std::size_t kOrders = 11;
@@ -155,7 +155,7 @@ class Zone {
   /// is the highest part or the lowest.
   [[nodiscard]] Block cut(Block block, Order order, PageState state, ZoneEnd stays);
   void take_part(Block block, Frame begin, Frame end);
-  [[nodiscard]] bool list_sound(const List& list, Order order, PageState state) const;
+  [[nodiscard, gnu::cold]] bool list_sound(const List& list, Order order, PageState state) const;
 
   SpinLock lock_;
   PhysRange span_;

@@ -23,6 +23,7 @@ inline constexpr PhysAddr kDmaEnd{4ULL << 30};
 /// lies below is dear, and larger spans than a zone may have (16 TiB less 4 MiB) in parts. Returns
 /// how many there are; more than `plan` holds when there is no room, and then nothing is written
 /// beyond its end.
-[[nodiscard]] std::size_t plan_zones(const EarlyRanges& memory, std::span<ZonePlan> plan);
+[[nodiscard, gnu::cold]] std::size_t plan_zones(const EarlyRanges& memory,
+                                                std::span<ZonePlan> plan);
 
 }  // namespace accede::guest
