@@ -46,7 +46,7 @@ fi
 accede_packages build run clang
 
 jobs=${JOBS:-2}
-fuzz_seconds=${ACCEDE_FUZZ_SECONDS:-10}
+fuzz_seconds=${ACCEDE_FUZZ_SECONDS:-6}
 logs=build/test
 records=$logs/records
 rm -rf "$logs"

@@ -1,0 +1,1 @@
+// Exists so that the headers that all tests share are compiled once (CMakeLists.txt).
