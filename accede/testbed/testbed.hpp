@@ -41,8 +41,9 @@ struct TestbedConfig {
 /// catch_stop(). vCPUs are threads.
 ///
 /// Limits: a page that is accepted at start, or shared, is backed at its first touch; with
-/// userfaultfd a system call that is the first to touch it gets EFAULT. No #VE, no interrupts, no
-/// time.
+/// userfaultfd a system call that is the first to touch it gets EFAULT, and under ThreadSanitizer
+/// that touch must not be an atomic access (it holds a lock of the sanitizer, which the handler
+/// needs). No #VE, no interrupts, no time.
 ///
 /// Thread-safe but for play(). One testbed of a platform at a time: signal handlers belong to the
 /// process.
