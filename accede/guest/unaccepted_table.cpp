@@ -184,6 +184,30 @@ std::expected<void, TableError> UnacceptedTable::attach(std::span<std::byte> tab
   return {};
 }
 
+std::optional<PhysRange> UnacceptedTable::first_beyond(const MemoryMap& map) const {
+  const auto is_ram = [](const MemoryRegion& region) {
+    return region.kind == MemoryKind::kUsable || region.kind == MemoryKind::kUnaccepted;
+  };
+  auto region = map.regions().begin();
+  PhysRange rest = covered_;
+  while (const auto run = next_run(rest)) {
+    PhysAddr at = run->begin();
+    while (at < run->end()) {
+      region = std::find_if(region, map.regions().end(), [&](const MemoryRegion& candidate) {
+        return is_ram(candidate) && candidate.range.end() > at;
+      });
+      const bool found = region != map.regions().end();
+      const PhysAddr begins = found ? std::min(region->range.begin(), run->end()) : run->end();
+      if (begins > at) {
+        return PhysRange::make(at, begins);
+      }
+      at = std::min(region->range.end(), run->end());
+    }
+    rest = *PhysRange::make(run->end(), rest.end());
+  }
+  return std::nullopt;
+}
+
 void UnacceptedTable::adopt(std::span<std::byte> table, PhysAddr where, const wire::Header& header,
                             std::span<std::uint64_t> index) {
   table_ = table;

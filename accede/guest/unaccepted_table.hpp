@@ -98,10 +98,16 @@ class UnacceptedTable {
   /// Uses a table that somebody else built: firmware, a loader, the kernel before us. Checks all of
   /// it; `where` is its physical address. `index` may be empty or too small (then it is not used).
   /// Errors: kMalformed, kUnaligned, kUnacceptedTable; the object then stays without a table.
-  /// Precondition: the object has no table yet.
+  /// Whether the bits fit the machine only a memory map can tell: first_beyond(). Precondition: the
+  /// object has no table yet.
   [[nodiscard, gnu::cold]] std::expected<void, TableError> attach(std::span<std::byte> table,
                                                                   PhysAddr where,
                                                                   std::span<std::uint64_t> index);
+
+  /// The first memory that the table calls unaccepted although `map` has no RAM there; nothing when
+  /// the table fits. Ask once about a table that somebody else built: the guard unit of the last
+  /// RAM would be accepted where nothing is.
+  [[nodiscard, gnu::cold]] std::optional<PhysRange> first_beyond(const MemoryMap& map) const;
 
   [[nodiscard]] bool present() const { return !bitmap_.empty(); }
   /// What one bit covers; 2 MiB without a table.

@@ -751,5 +751,52 @@ TEST(UnacceptedTable, OnlyAKernelWithoutAPlatformComplainsAboutUnacceptedMemory)
   EXPECT_EQ(unusable_without_platform(MemoryMap{}, PlatformKind::kNone), 0_B);
 }
 
+// --- first_beyond() ---
+
+/// RAM at [begin, end) for each pair, in MiB.
+MemoryMap ram(std::vector<MemoryRegion>& regions,
+              std::initializer_list<std::pair<std::uint64_t, std::uint64_t>> mib) {
+  regions.clear();
+  for (const auto& [begin, end] : mib) {
+    const bool first = regions.empty();
+    regions.push_back(
+        {range(begin << 20, end << 20), first ? MemoryKind::kUsable : MemoryKind::kUnaccepted});
+  }
+  return *MemoryMap::from_regions(regions);
+}
+
+TEST(UnacceptedTableBeyond, FindsNothingWhereEveryUnitIsRam) {
+  std::vector<MemoryRegion> regions;
+  OwnedTable table{OwnedTable::all_set(64 << 20, 32)};  // 64 to 128 MiB
+  EXPECT_FALSE(table->first_beyond(ram(regions, {{64, 128}})));
+  EXPECT_FALSE(table->first_beyond(ram(regions, {{0, 100}, {100, 200}})))
+      << "a run may lie in several regions";
+}
+
+TEST(UnacceptedTableBeyond, NamesTheFirstMemoryThatIsNoRam) {
+  std::vector<MemoryRegion> regions;
+  OwnedTable table{OwnedTable::all_set(64 << 20, 32)};
+  EXPECT_EQ(table->first_beyond(ram(regions, {{64, 126}})), range(126 << 20, 128 << 20));
+  EXPECT_EQ(table->first_beyond(ram(regions, {{66, 128}})), range(64 << 20, 66 << 20));
+  EXPECT_EQ(table->first_beyond(ram(regions, {{64, 90}, {100, 128}})), range(90 << 20, 100 << 20));
+  EXPECT_EQ(table->first_beyond(ram(regions, {{200, 300}})), range(64 << 20, 128 << 20));
+  EXPECT_EQ(table->first_beyond(MemoryMap{}), range(64 << 20, 128 << 20));
+}
+
+TEST(UnacceptedTableBeyond, DoesNotTakeReservedMemoryForRam) {
+  std::vector<MemoryRegion> regions{{range(64 << 20, 128 << 20), MemoryKind::kReserved}};
+  OwnedTable table{OwnedTable::all_set(64 << 20, 32)};
+  EXPECT_TRUE(table->first_beyond(*MemoryMap::from_regions(regions)));
+}
+
+TEST(UnacceptedTableBeyond, AsksOnlyForWhatIsUnaccepted) {
+  std::vector<MemoryRegion> regions;
+  NaiveTable naive = OwnedTable::all_set(64 << 20, 32);
+  naive.set(16, 32, false);
+  OwnedTable table{naive};
+  EXPECT_FALSE(table->first_beyond(ram(regions, {{64, 96}})));
+  EXPECT_FALSE(OwnedTable {} -> first_beyond(MemoryMap{})) << "no table";
+}
+
 }  // namespace
 }  // namespace accede::guest
