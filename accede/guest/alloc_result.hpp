@@ -57,7 +57,8 @@ struct AllocOptions {
   bool no_wait = false;      ///< never accept and never wait for another CPU's accept
 };
 
-/// What /proc/meminfo shows: free memory includes what is unaccepted and what CPU caches hold.
+/// What /proc/meminfo shows: free memory includes what is unaccepted, what is being accepted, and
+/// what CPU caches hold.
 struct MemoryCounters {
   Bytes total;
   Bytes free;

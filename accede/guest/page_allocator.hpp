@@ -29,8 +29,10 @@ namespace accede::guest {
 /// Each request is served, in this order, from the CPU's cache, from the accepted memory of a zone,
 /// by accepting a block of that zone, and then from the next zone: the node's own zones in the
 /// order of the span, then the others. Memory is accepted after the zone's lock is dropped and
-/// before its caller sees it; a request fails only when nothing is free, accepted or not, in any
-/// zone, and nobody is about to finish accepting.
+/// before its caller sees it. A request fails when nothing is free, accepted or not, in any zone
+/// and nobody is about to finish accepting; and when the platform refuses the memory it chose: such
+/// a failure may be an attack and is never hidden by memory from elsewhere. A refused block is
+/// tried again only after all others, so the next request finds another.
 ///
 /// Invariants (invariants()): those of Zone; every page that is free, cached or allocated is
 /// accepted, and so is what code may read behind its end (the guard); page information lies in
@@ -327,7 +329,9 @@ class PageAllocator {
       if (!node || zones_[i].node() == *node) {
         const ZoneCounters zone = zones_[i].counters();
         sum.total += zone.managed.bytes();
-        sum.free += zone.free.bytes() + zone.unaccepted.bytes() + cached(i).bytes();
+        // With what is being accepted: free memory does not dip while somebody waits for it.
+        sum.free += zone.free.bytes() + zone.unaccepted.bytes() + zone.accepting.bytes() +
+                    cached(i).bytes();
         sum.unaccepted += zone.unaccepted.bytes();
       }
     }
