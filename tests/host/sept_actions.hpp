@@ -205,7 +205,8 @@ class SeptActions {
     std::uint64_t gpa = 0;
     if (level <= 2) {
       // The last one keeps to large pages, so that it can become a 1G page.
-      gpa |= kGigs[bytes.below(kGigs.size() - (level == 0 ? 1 : 0))] << 30;
+      gpa |= kGigs[bytes.below(static_cast<std::uint32_t>(kGigs.size() - (level == 0 ? 1 : 0)))]
+             << 30;
     }
     if (level <= 1) {
       gpa |= kMegs[bytes.below(kMegs.size())] << 21;
