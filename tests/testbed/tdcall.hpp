@@ -22,23 +22,24 @@ struct TdcallRegisters {
 };
 
 inline void tdcall(TdcallRegisters& registers) {
-  register std::uint64_t r8 asm("r8") = registers.r8;
-  register std::uint64_t r9 asm("r9") = registers.r9;
-  register std::uint64_t r10 asm("r10") = registers.r10;
-  register std::uint64_t r11 asm("r11") = registers.r11;
-  register std::uint64_t r12 asm("r12") = registers.r12;
-  register std::uint64_t r13 asm("r13") = registers.r13;
+  // A copy, so that nothing is computed (by a sanitizer, say) while the register variables live.
+  const TdcallRegisters in = registers;
+  std::uint64_t rax = in.rax;
+  std::uint64_t rcx = in.rcx;
+  std::uint64_t rdx = in.rdx;
+  register std::uint64_t r8 asm("r8") = in.r8;
+  register std::uint64_t r9 asm("r9") = in.r9;
+  register std::uint64_t r10 asm("r10") = in.r10;
+  register std::uint64_t r11 asm("r11") = in.r11;
+  register std::uint64_t r12 asm("r12") = in.r12;
+  register std::uint64_t r13 asm("r13") = in.r13;
   asm volatile(".byte 0x66, 0x0f, 0x01, 0xcc"
-               : "+a"(registers.rax), "+c"(registers.rcx), "+d"(registers.rdx), "+r"(r8), "+r"(r9),
-                 "+r"(r10), "+r"(r11), "+r"(r12), "+r"(r13)
+               : "+a"(rax), "+c"(rcx), "+d"(rdx), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11),
+                 "+r"(r12), "+r"(r13)
                :
                : "memory", "cc");
-  registers.r8 = r8;
-  registers.r9 = r9;
-  registers.r10 = r10;
-  registers.r11 = r11;
-  registers.r12 = r12;
-  registers.r13 = r13;
+  const TdcallRegisters out{rax, rcx, rdx, r8, r9, r10, r11, r12, r13};
+  registers = out;
 }
 
 /// MEM.PAGE.ACCEPT; the status word.
