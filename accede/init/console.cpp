@@ -1,6 +1,6 @@
 #include "accede/init/console.hpp"
 
-#include "accede/init/text_buffer.hpp"
+#include "accede/base/text_buffer.hpp"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -4,7 +4,7 @@
 #include "accede/init/console.hpp"
 #include "accede/init/guest_report.hpp"
 #include "accede/init/proc_files.hpp"
-#include "accede/init/text_buffer.hpp"
+#include "accede/base/text_buffer.hpp"
 #include "accede/init/touch.hpp"
 
 #include <sys/mount.h>
@@ -45,9 +45,9 @@ MountError mount_all() {
 }
 
 void report_unknown(const Console& console, std::string_view word) {
-  accede::init::TextBuffer<256> message;
+  accede::TextBuffer<256> message;
   message.text(word.substr(0, 128)).text(": not understood");
-  accede::init::TextBuffer<512> line;
+  accede::TextBuffer<512> line;
   line.text(R"({"step":"error","message":)").quoted(message.view()).text("}");
   console.report(line.view());
 }

@@ -1,7 +1,7 @@
 // The workload: touch memory for the first time and take the time of each touch.
 #pragma once
 
-#include "accede/init/latency_histogram.hpp"
+#include "accede/base/latency_histogram.hpp"
 #include "accede/init/proc_files.hpp"
 
 #include <cstdint>

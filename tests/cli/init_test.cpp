@@ -1,7 +1,7 @@
 // The pure parts of the guest's init.
-#include "accede/init/latency_histogram.hpp"
+#include "accede/base/latency_histogram.hpp"
 #include "accede/init/proc_files.hpp"
-#include "accede/init/text_buffer.hpp"
+#include "accede/base/text_buffer.hpp"
 
 #include <gtest/gtest.h>
 

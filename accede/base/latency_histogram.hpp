@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace accede::init {
+namespace accede {
 
 /// Counts durations in ticks. Buckets are logarithmic with 16 steps an octave, so a quantile is
 /// exact below 32 ticks and at most 1/16 too high above. Not thread-safe.
@@ -70,4 +70,4 @@ static_assert(LatencyHistogram::bucket_of(~0ULL) == LatencyHistogram::kBuckets -
 static_assert(LatencyHistogram::upper_bound(LatencyHistogram::kBuckets - 1) == ~0ULL);
 static_assert(LatencyHistogram::bucket_of(32) == 32 && LatencyHistogram::bucket_of(33) == 32);
 
-}  // namespace accede::init
+}  // namespace accede
