@@ -68,6 +68,15 @@ inline constexpr Guid kMemoryAcceptProtocol{
 inline constexpr Guid kMemoryAcceptanceHandshakeProtocol{
     0xC5A010FE, 0x38A7, 0x4531, {0x8A, 0x4A, 0x05, 0x00, 0xD2, 0xFD, 0x16, 0x49}};
 
+/// Configuration tables.
+inline constexpr Guid kAcpi20Table{
+    0x8868E871, 0xE4F1, 0x11D3, {0xBC, 0x22, 0x00, 0x80, 0xC7, 0x3C, 0x88, 0x81}};
+inline constexpr Guid kAcpi10Table{
+    0xEB9D2D30, 0x2D88, 0x11D3, {0x9A, 0x16, 0x00, 0x90, 0x27, 0x3F, 0xC1, 0x4D}};
+/// LINUX_EFI_UNACCEPTED_MEM_TABLE_GUID.
+inline constexpr Guid kLinuxUnacceptedTable{
+    0xD5D1DE3C, 0x105C, 0x44F9, {0x9E, 0xA9, 0xBC, 0xEF, 0x98, 0x12, 0x00, 0x31}};
+
 /// EFI_MEMORY_TYPE. Values from 0x80000000 belong to OS loaders.
 enum class MemoryType : std::uint32_t {
   kReserved = 0,
@@ -194,14 +203,15 @@ struct BootServices {
   void* register_protocol_notify;
   void* locate_handle;
   void* locate_device_path;
-  void* install_configuration_table;
+  /// Adds a configuration table, replaces its address, or (nullptr) removes it.
+  Status(ACCEDE_EFIAPI* install_configuration_table)(const Guid*, void* table);
   Status(ACCEDE_EFIAPI* load_image)(std::uint8_t boot_policy, Handle parent, const DevicePath*,
                                     const void* source, std::uint64_t source_bytes, Handle* image);
   Status(ACCEDE_EFIAPI* start_image)(Handle image, std::uint64_t* exit_data_bytes,
                                      Char16** exit_data);
   void* exit;
   void* unload_image;
-  void* exit_boot_services;
+  Status(ACCEDE_EFIAPI* exit_boot_services)(Handle image, std::uint64_t map_key);
   void* get_next_monotonic_count;
   Status(ACCEDE_EFIAPI* stall)(std::uint64_t microseconds);
   Status(ACCEDE_EFIAPI* set_watchdog_timer)(std::uint64_t seconds, std::uint64_t code,
@@ -222,7 +232,9 @@ static_assert(offsetof(BootServices, allocate_pages) == 40);
 static_assert(offsetof(BootServices, get_memory_map) == 56);
 static_assert(offsetof(BootServices, create_event) == 80);
 static_assert(offsetof(BootServices, handle_protocol) == 152);
+static_assert(offsetof(BootServices, install_configuration_table) == 192);
 static_assert(offsetof(BootServices, load_image) == 200);
+static_assert(offsetof(BootServices, exit_boot_services) == 232);
 static_assert(offsetof(BootServices, stall) == 248);
 static_assert(offsetof(BootServices, locate_protocol) == 320);
 static_assert(offsetof(BootServices, calculate_crc32) == 344);
@@ -322,6 +334,11 @@ struct LoadFile2 {
 
 struct MemoryAccept {
   Status(ACCEDE_EFIAPI* accept_memory)(MemoryAccept*, std::uint64_t start, std::uint64_t bytes);
+};
+
+/// The handshake: the caller says that the kernel it starts accepts memory itself.
+struct MemoryAcceptanceHandshake {
+  Status(ACCEDE_EFIAPI* allow_unaccepted_memory)(MemoryAcceptanceHandshake*);
 };
 
 }  // namespace accede::abi::efi
