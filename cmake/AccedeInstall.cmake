@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
-set(installed_rooms base abi guest host)
+set(installed_rooms base abi guest firmware image host)
 set(installed_targets "")
 foreach(room ${installed_rooms})
   install(DIRECTORY accede/${room} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/accede
