@@ -134,9 +134,22 @@ Result<std::span<std::byte>> Firmware::read_file(std::string_view path) const {
   std::uint64_t bytes = *size;
   if (const Status status = file->read(file, &bytes, buffer->data());
       is_error(status) || bytes != *size) {
+    boot_->free_pool(buffer->data());
     return std::unexpected{Failure{"a file cannot be read"sv, status}};
   }
   return buffer;
+}
+
+std::uint64_t Firmware::measure_tsc() const {
+  constexpr std::uint64_t kMicroseconds = 5'000;
+  std::uint64_t least = ~0ULL;
+  // Whatever takes this CPU away during a measurement makes it longer, never shorter.
+  for (int i = 0; i < 3; ++i) {
+    const std::uint64_t start = emulator::cpu::read_tsc();
+    boot_->stall(kMicroseconds);
+    least = std::min(least, emulator::cpu::read_tsc() - start);
+  }
+  return least * (1'000'000 / kMicroseconds);
 }
 
 Result<Firmware::MemoryMap> Firmware::memory_map() const {

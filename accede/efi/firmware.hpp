@@ -66,6 +66,9 @@ class Firmware {
   /// The whole file at `path` (backslashes) on the volume that we were started from.
   [[nodiscard]] Result<std::span<std::byte>> read_file(std::string_view path) const;
 
+  /// Time stamp counter ticks a second, measured against the firmware's timer: 15 ms.
+  [[nodiscard]] std::uint64_t measure_tsc() const;
+
   /// A copy of the memory map with room for it to grow; the span is exactly the map.
   struct MemoryMap {
     std::span<std::byte> bytes;

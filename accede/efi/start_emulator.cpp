@@ -1,7 +1,6 @@
 #include "accede/efi/start_emulator.hpp"
 
-#include "accede/emulator/cpu.hpp"
-#include "accede/emulator/flat_image.hpp"
+#include "accede/efi/flat_image_file.hpp"
 #include "accede/emulator/machine.hpp"
 #include "accede/emulator/takeover.hpp"
 
@@ -18,38 +17,11 @@ using namespace std::string_view_literals;
 namespace {
 
 using abi::efi::Status;
-using emulator::FlatImageHeader;
-using emulator::FlatImageRela;
 using emulator::LaunchInfo;
 
 std::span<const std::byte> image_file() {
   return {accede_emulator_image,
           static_cast<std::size_t>(accede_emulator_image_end - accede_emulator_image)};
-}
-
-/// Copies the image to `to` and makes its absolute pointers right there.
-Result<void> place_image(const FlatImageHeader& header, std::byte* to) {
-  const ByteReader file{image_file()};
-  std::copy_n(image_file().begin(), header.file_bytes, to);
-  std::fill(to + header.file_bytes, to + header.memory_bytes, std::byte{0});
-  for (std::uint64_t i = 0; i < header.rela_count; ++i) {
-    const auto rela =
-        file.read_struct<FlatImageRela>(header.rela_offset + i * sizeof(FlatImageRela));
-    if (!rela || rela->info != FlatImageRela::kRelative || rela->offset + 8 > header.memory_bytes) {
-      return std::unexpected{Failure{"the emulator image has an unknown relocation"sv}};
-    }
-    *reinterpret_cast<std::uint64_t*>(to + rela->offset) =
-        reinterpret_cast<std::uintptr_t>(to) + rela->addend;
-  }
-  return {};
-}
-
-/// Time stamp counter ticks a second, measured against the firmware's timer.
-std::uint64_t measure_tsc(const Firmware& firmware) {
-  constexpr std::uint64_t kMicroseconds = 10'000;
-  const std::uint64_t start = emulator::cpu::read_tsc();
-  firmware.boot().stall(kMicroseconds);
-  return (emulator::cpu::read_tsc() - start) * (1'000'000 / kMicroseconds);
 }
 
 template <std::size_t N>
@@ -92,10 +64,9 @@ Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
 }  // namespace
 
 Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan& plan) {
-  const auto header = ByteReader{image_file()}.read_struct<FlatImageHeader>(0);
-  if (!header || header->magic != FlatImageHeader::kMagic ||
-      header->file_bytes > image_file().size() || header->file_bytes > header->memory_bytes) {
-    return std::unexpected{Failure{"the launcher holds no emulator image"sv}};
+  const auto file = FlatImageFile::parse(image_file());
+  if (!file) {
+    return std::unexpected{Failure{to_string(file.error().kind)}};
   }
   Bytes ram;
   for (const PhysRange& range : plan.ram_ranges()) {
@@ -103,18 +74,16 @@ Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan
   }
   const PhysAddr ram_end = plan.ram_ranges().back().end();
   const Result<PhysRange> hidden =
-      reserve(firmware, Bytes{header->memory_bytes} + emulator::emulator_storage(ram, ram_end));
+      reserve(firmware, file->memory_bytes() + emulator::emulator_storage(ram, ram_end));
   if (!hidden) {
     return std::unexpected{hidden.error()};
   }
-  auto* const image = reinterpret_cast<std::byte*>(hidden->begin().value());
-  if (auto placed = place_image(*header, image); !placed) {
-    return std::unexpected{placed.error()};
-  }
+  file->place({reinterpret_cast<std::byte*>(hidden->begin().value()), hidden->size().value()},
+              hidden->begin());
   return PlacedEmulator{.hidden = *hidden,
-                        .image_bytes = Bytes{header->memory_bytes},
-                        .entry = header->entry,
-                        .tsc_hz = measure_tsc(firmware)};
+                        .image_bytes = file->memory_bytes(),
+                        .entry = file->entry_offset(),
+                        .tsc_hz = firmware.measure_tsc()};
 }
 
 Result<void> enter_emulator(const PlacedEmulator& emulator, const LauncherConfig& config,

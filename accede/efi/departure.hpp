@@ -1,0 +1,94 @@
+// Leaving the firmware with an unaccepted table: what a loader and our kernel's EFI part share.
+//
+//   prepare()   while boot services are there: all memory, and the table (empty) in the EFI
+//               configuration table
+//   exit()      ExitBootServices with its one retry
+//   settle()    the table from the final map; what no bit can stand for is accepted
+#pragma once
+
+#include "accede/base/phys_window.hpp"
+#include "accede/efi/firmware.hpp"
+#include "accede/efi/platform.hpp"
+#include "accede/guest/memory_map.hpp"
+#include "accede/guest/unaccepted_table.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <span>
+#include <string_view>
+
+namespace accede::efi {
+
+/// What becomes of memory that the firmware left unaccepted.
+enum class AcceptanceWish : std::uint8_t {
+  kTable,       ///< a table tells the kernel; no memory for one: everything is accepted
+  kEverything,  ///< the kernel cannot accept memory: all of it is accepted before it runs
+};
+
+/// One use, in the order above. Not copied or moved: the table is an object with an address.
+class Departure {
+ public:
+  Departure(const Firmware& firmware, AcceptanceWish wish) : firmware_{firmware}, wish_{wish} {}
+  Departure(const Departure&) = delete;
+  Departure& operator=(const Departure&) = delete;
+
+  /// Reads and checks the memory map, allocates what the later steps need, publishes an empty
+  /// table. An error leaves the firmware as it was: the program can return to it.
+  [[nodiscard]] Result<void> prepare(const MachinePlatform& platform);
+  /// Takes the table back from the firmware, for a program that returns after prepare().
+  void cancel();
+
+  /// Memory that the map calls unaccepted and that the caller accepted: no bit is set for it, and
+  /// it counts as usable. Precondition: at most kMostAccepted, page aligned.
+  void note_accepted(PhysRange range);
+  static constexpr std::size_t kMostAccepted = 8;
+
+  /// ExitBootServices. On success only runtime services are left. On an error boot services are
+  /// half gone and the caller may only power off, if firmware_is_intact() does not say otherwise.
+  [[nodiscard]] Result<void> exit();
+  /// False once ExitBootServices was called.
+  [[nodiscard]] bool firmware_is_intact() const { return !exit_called_; }
+
+  /// Builds the table, or accepts everything. Precondition: exit() succeeded.
+  [[nodiscard]] std::expected<void, std::string_view> settle(MachinePlatform& platform);
+
+  /// The final map as the firmware wrote it. Precondition: exit() succeeded.
+  [[nodiscard]] std::span<const std::byte> efi_map() const { return map_bytes_; }
+  [[nodiscard]] std::size_t stride() const { return stride_; }
+  [[nodiscard]] std::uint32_t descriptor_version() const { return version_; }
+  /// The same, checked. Precondition: settle() succeeded.
+  [[nodiscard]] const guest::MemoryMap& memory_map() const { return map_; }
+  [[nodiscard]] const guest::UnacceptedTable& table() const { return table_; }
+  /// What settle() accepted.
+  [[nodiscard]] Bytes accepted() const { return accepted_; }
+
+ private:
+  [[nodiscard]] Result<void> read_map();
+  [[nodiscard]] Result<void> reserve_table();
+  [[nodiscard]] std::expected<void, std::string_view> parse_final_map();
+  [[nodiscard]] std::expected<bool, std::string_view> build_table(MachinePlatform& platform);
+
+  const Firmware& firmware_;
+  AcceptanceWish wish_;
+
+  std::span<std::byte> map_buffer_;
+  std::span<std::byte> map_bytes_;
+  std::size_t stride_ = 0;
+  std::uint32_t version_ = 0;
+  std::uint64_t key_ = 0;
+
+  std::span<guest::MemoryRegion> regions_;
+  guest::MemoryMap map_;
+  std::array<PhysRange, kMostAccepted> own_{};
+  std::size_t own_count_ = 0;
+
+  std::span<std::byte> table_memory_;
+  std::span<std::uint64_t> index_;
+  guest::UnacceptedTable table_;
+  Bytes accepted_;
+  bool exit_called_ = false;
+};
+
+}  // namespace accede::efi
