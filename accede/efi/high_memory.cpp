@@ -58,19 +58,52 @@ bool add(std::array<PhysRange, 64>& list, std::size_t& count, PhysRange range) {
 
 // A UEFI service has no context argument: what the wrapper needs must be a variable of the image.
 BootServices::GetMemoryMapFn g_get_memory_map = nullptr;
+MapLie g_lie = MapLie::kNone;
+std::uint64_t g_calls = 0;
+
+MemoryDescriptor* descriptor_at(void* map, std::uint64_t offset) {
+  return reinterpret_cast<MemoryDescriptor*>(static_cast<std::byte*>(map) + offset);
+}
+
+/// Makes one unaccepted descriptor wrong.
+void lie_about(MemoryDescriptor& unaccepted) {
+  switch (g_lie) {
+    case MapLie::kOverlap:
+      unaccepted.physical_start = 0;
+      break;
+    case MapLie::kWrap:
+      unaccepted.number_of_pages = ~0ULL >> 12;
+      break;
+    case MapLie::kUnaligned:
+      unaccepted.physical_start += 0x800;
+      break;
+    case MapLie::kNone:
+    case MapLie::kRestless:
+    case MapLie::kGrow:
+      break;
+  }
+}
 
 Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64_t* key,
                                     std::uint64_t* stride, std::uint32_t* version) {
-  const Status status = g_get_memory_map(bytes, map, key, stride, version);
-  if (status == Status::kSuccess && map != nullptr) {
-    auto* const first = static_cast<std::byte*>(map);
-    for (std::uint64_t at = 0; at + *stride <= *bytes; at += *stride) {
-      auto* const type = reinterpret_cast<std::uint32_t*>(first + at);
-      if (*type == static_cast<std::uint32_t>(kClaimed)) {
-        *type = static_cast<std::uint32_t>(MemoryType::kUnaccepted);
-      }
+  const std::uint64_t room = *bytes;
+  Status status = g_get_memory_map(bytes, map, key, stride, version);
+  const std::uint64_t growth = g_lie == MapLie::kGrow ? 100 * *stride * ++g_calls : 0;
+  if (growth != 0 && map != nullptr && *bytes + growth > room) {
+    status = Status::kBufferTooSmall;
+  }
+  *bytes += status == Status::kSuccess ? 0 : growth;
+  if (status != Status::kSuccess || map == nullptr) {
+    return status;
+  }
+  for (std::uint64_t at = 0; at + *stride <= *bytes; at += *stride) {
+    MemoryDescriptor& descriptor = *descriptor_at(map, at);
+    if (descriptor.type == static_cast<std::uint32_t>(kClaimed)) {
+      descriptor.type = static_cast<std::uint32_t>(MemoryType::kUnaccepted);
+      lie_about(descriptor);
     }
   }
+  *key ^= g_lie == MapLie::kRestless ? 1 : 0;
   return status;
 }
 
@@ -125,14 +158,30 @@ Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan) {
   return {};
 }
 
-void show_as_unaccepted(const Firmware& firmware) {
+void show_as_unaccepted(const Firmware& firmware, MapLie lie) {
   BootServices& boot = firmware.boot();
+  g_lie = lie;
   g_get_memory_map = boot.get_memory_map;
   boot.get_memory_map = get_memory_map;
   boot.header.crc32 = 0;
   std::uint32_t crc = 0;
   boot.calculate_crc32(&boot, boot.header.header_size, &crc);
   boot.header.crc32 = crc;
+}
+
+Result<void> punch_holes(const Firmware& firmware, std::uint64_t count) {
+  std::uint64_t next = (1_GiB).value();
+  for (std::uint64_t holes = 0; holes < count; next += (1_MiB).value()) {
+    if (next >= k4GiB.value()) {
+      return std::unexpected{Failure{"not enough free memory below 4 GiB for the holes"sv}};
+    }
+    std::uint64_t address = next;
+    // Fails where the page is in use: the next one is as good.
+    const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAddress,
+                                                         MemoryType::kReserved, 1, &address);
+    holes += is_error(status) ? 0 : 1;
+  }
+  return {};
 }
 
 }  // namespace accede::efi

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "accede/efi/firmware.hpp"
+#include "accede/efi/launcher_config.hpp"
 
 #include <span>
 
@@ -31,7 +32,12 @@ struct MemoryPlan {
 /// that nobody touches it.
 [[nodiscard]] Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan);
 
-/// From now on the firmware's memory map shows claimed memory as type 15 (unaccepted).
-void show_as_unaccepted(const Firmware& firmware);
+/// From now on the firmware's memory map shows claimed memory as type 15 (unaccepted), and tells
+/// the configured lie.
+void show_as_unaccepted(const Firmware& firmware, MapLie lie);
+
+/// Keeps `count` single pages of the memory below 4 GiB from everybody, at least 1 MiB
+/// apart: a map with that many holes.
+[[nodiscard]] Result<void> punch_holes(const Firmware& firmware, std::uint64_t count);
 
 }  // namespace accede::efi

@@ -77,22 +77,53 @@ Result<void> offer_initrd(const Firmware& firmware, std::string_view path) {
   return firmware.install(&handle, abi::efi::kLoadFile2Protocol, &(*file)->protocol);
 }
 
-Result<void> set_command_line(const Firmware& firmware, abi::efi::Handle kernel,
-                              std::string_view text) {
+/// What the image is told: the kernel's command line; a loader's begins with where the files are.
+struct LoadOptions {
+  std::array<std::string_view, 6> pieces{};
+
+  explicit LoadOptions(const LauncherConfig& config) {
+    if (config.loader.empty()) {
+      pieces = {config.append};
+    } else if (config.initrd.empty()) {
+      pieces = {"kernel="sv, config.kernel, " "sv, config.append};
+    } else {
+      pieces = {"kernel="sv, config.kernel, " initrd="sv, config.initrd, " "sv, config.append};
+    }
+  }
+  [[nodiscard]] std::size_t size() const {
+    std::size_t sum = 0;
+    for (const std::string_view piece : pieces) {
+      sum += piece.size();
+    }
+    return sum;
+  }
+};
+
+Result<void> describe_start(const Firmware& firmware, abi::efi::Handle kernel,
+                            const LauncherConfig& config) {
   const auto loaded =
       firmware.protocol<abi::efi::LoadedImage>(kernel, abi::efi::kLoadedImageProtocol);
-  if (!loaded) {
-    return std::unexpected{loaded.error()};
+  const auto own =
+      firmware.protocol<abi::efi::LoadedImage>(firmware.image(), abi::efi::kLoadedImageProtocol);
+  if (!loaded || !own) {
+    return std::unexpected{(loaded ? own : loaded).error()};
   }
-  const Result<std::span<std::byte>> buffer = firmware.allocate((text.size() + 1) * 2);
+  const LoadOptions options{config};
+  const Result<std::span<std::byte>> buffer = firmware.allocate((options.size() + 1) * 2);
   if (!buffer) {
     return std::unexpected{buffer.error()};
   }
-  auto* const wide = reinterpret_cast<abi::efi::Char16*>(buffer->data());
-  std::ranges::transform(text, wide, [](char c) { return static_cast<unsigned char>(c); });
-  wide[text.size()] = 0;
+  auto* wide = reinterpret_cast<abi::efi::Char16*>(buffer->data());
   (*loaded)->load_options = wide;
   (*loaded)->load_options_bytes = static_cast<std::uint32_t>(buffer->size());
+  for (const std::string_view piece : options.pieces) {
+    wide = std::ranges::transform(piece, wide, [](char c) {
+             return static_cast<unsigned char>(c);
+           }).out;
+  }
+  *wide = 0;
+  // Loaded from memory, it has no volume of its own: ours is where its files are.
+  (*loaded)->device_handle = (*own)->device_handle;
   return {};
 }
 
@@ -100,21 +131,25 @@ Result<void> set_command_line(const Firmware& firmware, abi::efi::Handle kernel,
 
 Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfig& config,
                                    FunctionRef<void()> before_start) {
-  const Result<std::span<std::byte>> file = firmware.read_file(config.kernel);
+  const bool direct = config.loader.empty();
+  const Result<std::span<std::byte>> file =
+      firmware.read_file(direct ? config.kernel : config.loader);
   if (!file) {
-    return std::unexpected{Failure{"the kernel cannot be read"sv, file.error().status}};
+    return std::unexpected{
+        Failure{direct ? "the kernel cannot be read"sv : "the loader cannot be read"sv,
+                file.error().status}};
   }
   abi::efi::Handle kernel = nullptr;
   Status status =
       firmware.boot().load_image(0, firmware.image(), nullptr, file->data(), file->size(), &kernel);
   if (is_error(status)) {
-    return std::unexpected{Failure{"the firmware does not take the kernel's EFI image"sv, status}};
+    return std::unexpected{Failure{"the firmware does not take the EFI image"sv, status}};
   }
   firmware.boot().free_pool(file->data());
-  if (auto done = set_command_line(firmware, kernel, config.append); !done) {
+  if (auto done = describe_start(firmware, kernel, config); !done) {
     return std::unexpected{done.error()};
   }
-  if (!config.initrd.empty()) {
+  if (direct && !config.initrd.empty()) {
     if (auto done = offer_initrd(firmware, config.initrd); !done) {
       return std::unexpected{done.error()};
     }

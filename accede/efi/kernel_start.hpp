@@ -8,8 +8,9 @@
 namespace accede::efi {
 
 /// Loads the configured kernel with its command line, offers the initrd through LoadFile2, and
-/// calls `before_start` right before the image runs. Returns what the image returned; a kernel
-/// does not return.
+/// calls `before_start` right before the image runs. With a configured loader that is started
+/// instead, and told where kernel and initrd are. Returns what the image returned; a kernel does
+/// not return.
 [[nodiscard]] Result<std::uint64_t> start_kernel(const Firmware& firmware,
                                                  const LauncherConfig& config,
                                                  FunctionRef<void()> before_start);

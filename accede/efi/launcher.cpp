@@ -4,6 +4,7 @@
 #include "accede/efi/high_memory.hpp"
 #include "accede/efi/kernel_start.hpp"
 #include "accede/efi/launcher_config.hpp"
+#include "accede/efi/machine_protocol.hpp"
 #include "accede/efi/start_emulator.hpp"
 #include "accede/efi/tdcall.hpp"
 #include "accede/emulator/hypercall.hpp"
@@ -66,7 +67,7 @@ Result<void> become_td(const Firmware& firmware, const LauncherConfig& config) {
     return entered;
   }
   if (!accepts_all) {
-    show_as_unaccepted(firmware);
+    show_as_unaccepted(firmware, config.map_lie);
   } else if (auto accepted = accept_all(*plan); !accepted) {
     return accepted;
   }
@@ -85,21 +86,43 @@ void report_phase(bool is_td, emulator::Phase phase) {
   Firmware::report(line);
 }
 
-void ACCEDE_EFIAPI report_exit_from_boot_services(void* /*event*/, void* context) {
-  report_phase(context != nullptr, emulator::Phase::kKernel);
+// What the callbacks of the firmware and of the loader need; a protocol's functions get `self`.
+struct Machine {
+  MachineProtocol protocol;
+  bool is_td = false;
+  bool loader_tells = false;  ///< the loader says itself when the kernel begins
+};
+
+void ACCEDE_EFIAPI loader_exits_boot_services(MachineProtocol* self) {
+  reinterpret_cast<Machine*>(self)->loader_tells = true;
 }
 
-/// `is_td` reaches the callback as its context: null or not.
-Result<void> watch_exit_from_boot_services(const Firmware& firmware, bool is_td) {
-  static std::uint8_t marker;
+void ACCEDE_EFIAPI kernel_begins(MachineProtocol* self) {
+  report_phase(reinterpret_cast<Machine*>(self)->is_td, emulator::Phase::kKernel);
+}
+
+Machine g_machine{.protocol = {.revision = MachineProtocol::kRevision,
+                               .loader_exits_boot_services = loader_exits_boot_services,
+                               .kernel_begins = kernel_begins}};
+
+void ACCEDE_EFIAPI after_boot_services(void* /*event*/, void* /*context*/) {
+  if (!g_machine.loader_tells) {
+    report_phase(g_machine.is_td, emulator::Phase::kKernel);
+  }
+}
+
+/// From here on somebody says when the kernel begins: the loader, or the end of boot services.
+Result<void> watch_for_the_kernel(const Firmware& firmware, bool is_td) {
+  g_machine.is_td = is_td;
   void* event = nullptr;
-  const Status status = firmware.boot().create_event(
-      abi::efi::kEventSignalExitBootServices, abi::efi::kTplCallback,
-      report_exit_from_boot_services, is_td ? &marker : nullptr, &event);
+  const Status status =
+      firmware.boot().create_event(abi::efi::kEventSignalExitBootServices, abi::efi::kTplCallback,
+                                   after_boot_services, nullptr, &event);
   if (is_error(status)) {
     return std::unexpected{Failure{"no event for ExitBootServices"sv, status}};
   }
-  return {};
+  abi::efi::Handle handle = nullptr;
+  return firmware.install(&handle, MachineProtocol::kGuid, &g_machine.protocol);
 }
 
 void report_return(bool is_td, std::uint64_t status) {
@@ -128,7 +151,10 @@ Result<void> run(const Firmware& firmware) {
       return std::unexpected{done.error()};
     }
   }
-  if (auto done = watch_exit_from_boot_services(firmware, is_td); !done) {
+  if (auto done = punch_holes(firmware, config->map_holes); !done) {
+    return std::unexpected{done.error()};
+  }
+  if (auto done = watch_for_the_kernel(firmware, is_td); !done) {
     return std::unexpected{done.error()};
   }
   const Result<std::uint64_t> status =

@@ -1,8 +1,10 @@
 #include "accede/efi/launcher_config.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
+#include <utility>
 
 namespace accede::efi {
 
@@ -33,6 +35,28 @@ bool parse_choice(std::string_view value, std::string_view yes, std::string_view
   return to || value == no;
 }
 
+/// Stores the number that `value` is, at most `most`.
+bool parse_bounded(std::string_view value, std::uint64_t most, std::uint64_t& to) {
+  const std::optional<std::uint64_t> number = parse_number(value);
+  to = number.value_or(0);
+  return number && *number <= most;
+}
+
+bool parse_lie(std::string_view value, MapLie& to) {
+  constexpr std::array<std::pair<std::string_view, MapLie>, 6> kLies{
+      {{"none"sv, MapLie::kNone},
+       {"overlap"sv, MapLie::kOverlap},
+       {"wrap"sv, MapLie::kWrap},
+       {"unaligned"sv, MapLie::kUnaligned},
+       {"restless"sv, MapLie::kRestless},
+       {"grow"sv, MapLie::kGrow}}};
+  const auto found = std::ranges::find(kLies, value, &std::pair<std::string_view, MapLie>::first);
+  if (found != kLies.end()) {
+    to = found->second;
+  }
+  return found != kLies.end();
+}
+
 /// False when `value` is none that the key takes; nothing when the key is unknown.
 std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::string_view value) {
   bool choice = false;
@@ -57,12 +81,17 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
     return parse_choice(value, "on"sv, "off"sv, config.sept_ve_disable);
   }
   if (key == "accept-cost-ns"sv) {
-    const std::optional<std::uint64_t> number = parse_number(value);
     // One second per 2 MiB is far beyond any machine; the bound keeps tick arithmetic exact.
-    if (!number || *number > 1'000'000'000) {
-      return false;
-    }
-    config.accept_cost_ns = *number;
+    return parse_bounded(value, 1'000'000'000, config.accept_cost_ns);
+  }
+  if (key == "map-holes"sv) {
+    return parse_bounded(value, kMostMapHoles, config.map_holes);
+  }
+  if (key == "map-lie"sv) {
+    return parse_lie(value, config.map_lie);
+  }
+  if (key == "loader"sv) {
+    config.loader = value;
     return true;
   }
   if (key == "kernel"sv) {

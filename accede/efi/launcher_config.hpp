@@ -9,6 +9,18 @@ namespace accede::efi {
 
 inline constexpr std::string_view kDefaultKernel = "\\accede\\kernel.efi";
 
+inline constexpr std::uint64_t kMostMapHoles = 1'000;
+
+/// How the firmware's memory map misleads the program that is started; for tests of loaders.
+enum class MapLie : std::uint8_t {
+  kNone,
+  kOverlap,    ///< unaccepted memory that is also usable
+  kWrap,       ///< memory that ends beyond the address space
+  kUnaligned,  ///< memory that begins inside a page
+  kRestless,   ///< a key that is never right: ExitBootServices always fails
+  kGrow,       ///< a map that is longer at each call
+};
+
 struct LauncherConfig {
   enum class Platform : std::uint8_t { kTdx, kNone };
   enum class Firmware : std::uint8_t { kNever, kAcceptAll };
@@ -19,6 +31,9 @@ struct LauncherConfig {
   bool log_events = true;
   bool sept_ve_disable = true;
   std::uint64_t accept_cost_ns = 0;
+  std::uint64_t map_holes = 0;  ///< single pages that the firmware keeps, at most kMostMapHoles
+  MapLie map_lie = MapLie::kNone;
+  std::string_view loader;  ///< empty: the kernel's own EFI stub is started
   std::string_view kernel = kDefaultKernel;
   std::string_view initrd;
   std::string_view append;
