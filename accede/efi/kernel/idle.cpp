@@ -1,0 +1,20 @@
+#include "accede/efi/kernel/idle.hpp"
+
+#include "accede/efi/kernel/vmcall.hpp"
+
+namespace accede::efi::kernel {
+
+void wait_for_interrupt(bool tdx) {
+  if (!tdx) {
+    // Nothing gets in between: interrupts are recognised only after the instruction behind STI.
+    asm volatile("sti; hlt; cli" : : : "memory");
+    return;
+  }
+  // The host is told that interrupts are not masked, so that it returns for one that arrived after
+  // the caller looked; it is taken between STI and CLI.
+  constexpr std::uint64_t kInterruptsNotMasked = 0;
+  static_cast<void>(vmcall(abi::tdx::Vmcall::kHlt, {.r12 = kInterruptsNotMasked}));
+  asm volatile("sti; nop; cli" : : : "memory");
+}
+
+}  // namespace accede::efi::kernel

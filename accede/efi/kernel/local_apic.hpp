@@ -1,0 +1,41 @@
+// The local APIC's registers, however the machine lets the kernel reach them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace accede::efi::kernel {
+
+/// Offsets of xAPIC registers; x2APIC's MSR is 0x800 + offset / 16.
+enum class ApicRegister : std::uint16_t {
+  kEndOfInterrupt = 0x0B0,
+  kSpurious = 0x0F0,
+  kLvtTimer = 0x320,
+  kLvtLint0 = 0x350,
+  kTimerInitial = 0x380,
+  kTimerCurrent = 0x390,
+  kTimerDivide = 0x3E0,
+};
+
+/// Reads and writes the APIC: MSRs in x2APIC mode, memory in xAPIC mode. In a TD what the host
+/// emulates goes through TDVMCALL (memory always, most MSRs). A value type; stateless.
+class LocalApic {
+ public:
+  /// By IA32_APIC_BASE; nothing when the APIC is off or the host does not tell.
+  [[nodiscard]] static std::optional<LocalApic> find(bool tdx);
+
+  /// False when the host refuses.
+  bool write(ApicRegister reg, std::uint32_t value) const;
+  /// Nothing when the host refuses.
+  [[nodiscard]] std::optional<std::uint32_t> read(ApicRegister reg) const;
+  void end_of_interrupt() const { write(ApicRegister::kEndOfInterrupt, 0); }
+
+ private:
+  LocalApic(std::uint64_t base, bool x2apic, bool tdx) : base_{base}, x2apic_{x2apic}, tdx_{tdx} {}
+
+  std::uint64_t base_;  ///< xAPIC, in a TD with the shared bit
+  bool x2apic_;
+  bool tdx_;
+};
+
+}  // namespace accede::efi::kernel

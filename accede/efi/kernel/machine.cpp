@@ -1,0 +1,191 @@
+#include "accede/efi/kernel/machine.hpp"
+
+#include "accede/abi/efi.hpp"
+#include "accede/efi/kernel/gdt.hpp"
+#include "accede/efi/kernel/idle.hpp"
+#include "accede/efi/kernel/panic.hpp"
+#include "accede/efi/kernel/timer.hpp"
+#include "accede/efi/kernel/traps.hpp"
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+// From kernel.ld and start.S.
+extern "C" {
+[[gnu::visibility("hidden")]] extern const char kernel_text_begin[];
+[[gnu::visibility("hidden")]] extern const char kernel_rodata_begin[];
+[[gnu::visibility("hidden")]] extern const char kernel_data_begin[];
+[[gnu::visibility("hidden")]] extern const char kernel_stack_guard[];
+}
+
+namespace accede::efi::kernel {
+
+using namespace std::string_view_literals;
+namespace {
+
+constexpr std::uint64_t kHostWaitNs = 10'000'000'000;
+
+// What the processor and the devices refer to for ever.
+constinit Segments g_segments;
+constinit Traps g_traps;
+constinit Timer g_timer;
+constinit PageTableStorage g_page_tables{};
+
+PhysAddr address_of(const char* symbol) {
+  return PhysAddr{reinterpret_cast<std::uint64_t>(symbol)};
+}
+
+/// Ranges out of the firmware's map. What does not fit is left out: it is not mapped, and a touch
+/// of it is reported.
+struct RangeList {
+  std::array<PhysRange, 256> ranges{};
+  std::size_t count = 0;
+
+  void add(PhysRange range) {
+    if (count != 0 && ranges[count - 1].end() == range.begin()) {
+      ranges[count - 1] = *PhysRange::make(ranges[count - 1].begin(), range.end());
+    } else if (count != ranges.size()) {
+      ranges[count++] = range;
+    }
+  }
+  [[nodiscard]] std::span<const PhysRange> view() const { return {ranges.data(), count}; }
+};
+
+/// Uses the stack until there is none. Each frame is needed after the call, so that the compiler
+/// cannot make a loop of it.
+[[gnu::noinline]] std::uint64_t overflow_stack(std::uint64_t depth) {
+  constexpr std::size_t kWords = 64;
+  volatile std::uint64_t frame[kWords];
+  frame[depth % kWords] = depth;
+  return depth == ~0ULL ? 0 : overflow_stack(depth + 1) + frame[depth % kWords];
+}
+
+void read_byte(PhysAddr address) {
+  std::uint8_t value = 0;
+  asm volatile("movb (%1), %0" : "=q"(value) : "r"(address.value()) : "memory");
+}
+
+}  // namespace
+
+Machine::Machine(const BootReader& boot, bool tdx)
+    : boot_{boot},
+      tdx_{tdx},
+      clock_{boot.info().tsc_hz, boot.info().tsc_entry},
+      console_{PortIo{tdx}},
+      power_{PhysAddr{boot.info().efi_system_table}},
+      page_tables_{g_page_tables, PagingFeatures::of_cpu(), 0} {}
+
+void Machine::start() {
+  console_.init();
+  g_segments.load();
+  g_traps.load(console_, boot_.image(), tdx_);
+  set_last_words({.console = &console_, .power = &power_, .tdx = tdx_});
+  map_memory();
+  // The timer only moves the background acceptor along: the kernel works without one.
+  if (const auto started = g_timer.start(g_traps, clock_, PortIo{tdx_}, tdx_); !started) {
+    console_.write("accede-guest: no timer: "sv);
+    console_.write(to_string(started.error()));
+    console_.write("\n"sv);
+  }
+  enable_interrupts();
+}
+
+void Machine::map_memory() {
+  RangeList ram;
+  RangeList executable;
+  const auto map = abi::efi::MemoryMapView::make(boot_.efi_map(), boot_.efi_stride());
+  for (std::size_t i = 0; map && i < map->size(); ++i) {
+    const auto range = map->range(i);
+    const auto type = static_cast<abi::efi::MemoryType>((*map)[i].type);
+    if (!range || range->empty() || type == abi::efi::MemoryType::kMemoryMappedIo) {
+      continue;
+    }
+    ram.add(*range);
+    if (type == abi::efi::MemoryType::kRuntimeServicesCode) {
+      executable.add(*range);
+    }
+  }
+  const PhysAddr text = address_of(kernel_text_begin);
+  const PhysAddr rodata = address_of(kernel_rodata_begin);
+  const std::array guards{*PhysRange::make(address_of(kernel_stack_guard), 4_KiB)};
+  const auto built =
+      page_tables_.build({.ram = ram.view(),
+                          .executable = executable.view(),
+                          .image = boot_.image(),
+                          .text = *PhysRange::make(text, rodata),
+                          .rodata = *PhysRange::make(rodata, address_of(kernel_data_begin)),
+                          .guards = guards});
+  const auto loaded = built ? page_tables_.load() : built;
+  if (!loaded) {
+    kernel::panic(to_string(loaded.error()));
+  }
+}
+
+void Machine::write_line(std::string_view line) const {
+  // The leading line end closes a line that somebody left open.
+  for (const std::string_view part : {"\n"sv, line, "\n"sv}) {
+    console_.write(part);
+  }
+}
+
+void Machine::wait_for_host() const {
+  static_cast<void>(console_.wait_for_input(clock_.now_ns() + kHostWaitNs, clock_));
+}
+
+void Machine::panic(std::string_view text) const {
+  kernel::panic(text);
+}
+
+void Machine::break_rule(FaultKind kind) const {
+  switch (kind) {
+    case FaultKind::kNull:
+      return read_byte(PhysAddr{0});
+    case FaultKind::kUndefined:
+      asm volatile("ud2");
+      return;
+    case FaultKind::kStack:
+      static_cast<void>(overflow_stack(0));
+      return;
+    case FaultKind::kUnaccepted:
+      if (table_ != nullptr) {
+        if (const auto run = table_->next_run(table_->covered())) {
+          read_byte(run->begin());
+        }
+      }
+      return;
+  }
+}
+
+void Machine::set_table(const guest::UnacceptedTable* table) {
+  table_ = table;
+  g_traps.set_table(table);
+}
+
+void Machine::prepare_jump() const {
+  disable_interrupts();
+  g_timer.stop();
+}
+
+void Machine::jump(const NextKernelEntry& next) {
+  // Memory is not executable here; the next kernel decides for itself once it has its own tables.
+  if (const auto mapped = page_tables_.map(next.image, PageAccess::kReadWriteExecute); !mapped) {
+    kernel::panic(to_string(mapped.error()));
+  }
+  jump_to_kernel(next);
+}
+
+void Machine::power_off() const {
+  prepare_jump();
+  power_.power_off();
+  hang();
+}
+
+void Machine::hang() const {
+  disable_interrupts();
+  for (;;) {
+    wait_for_interrupt(tdx_);
+  }
+}
+
+}  // namespace accede::efi::kernel

@@ -1,0 +1,56 @@
+// The machine under the kernel: its parts in the order in which they come up, and what the sequence
+// of run_kernel.hpp asks of them.
+#pragma once
+
+#include "accede/efi/kernel/boot_reader.hpp"
+#include "accede/efi/kernel/clock.hpp"
+#include "accede/efi/kernel/console.hpp"
+#include "accede/efi/kernel/next_kernel.hpp"
+#include "accede/efi/kernel/options.hpp"
+#include "accede/efi/kernel/page_tables.hpp"
+#include "accede/efi/kernel/power.hpp"
+#include "accede/guest/unaccepted_table.hpp"
+
+#include <cstdint>
+#include <string_view>
+
+namespace accede::efi::kernel {
+
+/// A model of KernelServices. One object; its devices are in .bss.
+class Machine {
+ public:
+  /// `tdx`: the machine is a TD. Precondition: the clock's frequency is possible.
+  Machine(const BootReader& boot, bool tdx);
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  /// Console, segments, traps, page tables, timer; interrupts are on afterwards. Does not return
+  /// when one of them cannot be had.
+  void start();
+
+  void write_line(std::string_view line) const;
+  void wait_for_host() const;
+  [[nodiscard]] std::uint64_t ticks() const { return Clock::ticks(); }
+  [[nodiscard]] std::uint64_t ns_of(std::uint64_t ticks) const { return clock_.ns_of(ticks); }
+  [[nodiscard]] std::uint64_t now_ns() const { return clock_.now_ns(); }
+  [[noreturn]] void panic(std::string_view text) const;
+  void break_rule(FaultKind kind) const;
+  void set_table(const guest::UnacceptedTable* table);
+  void prepare_jump() const;
+  [[noreturn]] void jump(const NextKernelEntry& next);
+  [[noreturn]] void power_off() const;
+  [[noreturn]] void hang() const;
+
+ private:
+  void map_memory();
+
+  const BootReader& boot_;
+  bool tdx_;
+  Clock clock_;
+  Console console_;
+  Power power_;
+  PageTables page_tables_;
+  const guest::UnacceptedTable* table_ = nullptr;
+};
+
+}  // namespace accede::efi::kernel

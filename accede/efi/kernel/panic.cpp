@@ -1,0 +1,66 @@
+#include "accede/efi/kernel/panic.hpp"
+
+#include "accede/base/text_buffer.hpp"
+#include "accede/efi/kernel/vmcall.hpp"
+#include "accede/emulator/cpu.hpp"
+
+namespace accede::efi::kernel {
+
+using namespace std::string_view_literals;
+namespace {
+
+// A fault arrives without a context.
+constinit LastWords g_last_words;
+constinit unsigned g_depth = 0;
+constinit TextBuffer<200> g_message;
+
+}  // namespace
+
+void set_last_words(const LastWords& last_words) {
+  g_last_words = last_words;
+}
+
+unsigned begin_fault(std::string_view message) {
+  asm volatile("cli" : : : "memory");
+  if (++g_depth > 2) {
+    emulator::cpu::stop_for_ever();
+  }
+  improve_fault_message(message);
+  return g_depth;
+}
+
+void improve_fault_message(std::string_view message) {
+  if (g_depth == 1) {
+    g_message.clear();
+    g_message.text(message);
+  }
+}
+
+void stop() {
+  const std::string_view message = g_message.view();
+  if (g_last_words.console != nullptr) {
+    TextBuffer<512> line;
+    // The leading line end closes a line that the fault interrupted.
+    line.text("\nACCEDE-GUEST {\"step\":\"fault\",\"message\":"sv).quoted(message).text("}\n"sv);
+    g_last_words.console->write(line.view());
+  }
+  if (g_last_words.tdx) {
+    vmcall_report_fatal_error(message);
+  }
+  if (g_last_words.power != nullptr) {
+    g_last_words.power->power_off();
+  }
+  emulator::cpu::stop_for_ever();
+}
+
+void panic(std::string_view message) {
+  static_cast<void>(begin_fault(message));
+  if (g_last_words.console != nullptr) {
+    g_last_words.console->write("\naccede-guest: panic: "sv);
+    g_last_words.console->write(message);
+    g_last_words.console->write("\n"sv);
+  }
+  stop();
+}
+
+}  // namespace accede::efi::kernel

@@ -1,0 +1,71 @@
+// A periodic interrupt from the local APIC.
+#pragma once
+
+#include "accede/efi/kernel/clock.hpp"
+#include "accede/efi/kernel/local_apic.hpp"
+#include "accede/efi/kernel/port_io.hpp"
+#include "accede/efi/kernel/traps.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string_view>
+
+namespace accede::efi::kernel {
+
+enum class TimerError : std::uint8_t {
+  kNoApic,       ///< off, or the host does not say where it is
+  kRefused,      ///< the host refuses an access
+  kNotCounting,  ///< the counter does not move at a usable speed
+};
+[[nodiscard]] std::string_view to_string(TimerError error);
+
+/// Counts periods. start() and stop() with interrupts off; count() from anywhere. Must stay where
+/// it is while it runs.
+class Timer {
+ public:
+  static constexpr std::uint64_t kPeriodNs = 1'000'000;
+  static constexpr std::uint8_t kVector = 0x40;
+  static constexpr std::uint8_t kSpuriousVector = 0xFF;
+
+  /// Called from the interrupt, with interrupts off, after the count has gone up.
+  using Hook = void (*)(void* context);
+
+  constexpr Timer() = default;
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  /// Masks the 8259s and everything that the firmware left in the local vector table, finds out how
+  /// fast the APIC counts (10 ms, more when the
+  /// host takes the CPU away) and starts counting. Interrupts stay off: the caller
+  /// enables them. `hook` may be null.
+  [[nodiscard]] std::expected<void, TimerError> start(Traps& traps, const Clock& clock,
+                                                      PortIo ports, bool tdx, Hook hook = nullptr,
+                                                      void* context = nullptr);
+  /// Stops counting. An interrupt that is pending already still comes once interrupts are enabled.
+  /// Before a kexec.
+  void stop();
+
+  /// Interrupts so far. What a host holds back is missing in it: this is no clock.
+  [[nodiscard]] std::uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  static void on_interrupt(void* self);
+  static void on_stray(void* self);
+  /// The timer's counter, read at some moment between two of the time stamp counter.
+  struct Reading {
+    std::uint32_t value;
+    std::uint64_t before;
+    std::uint64_t after;
+  };
+  [[nodiscard]] std::optional<Reading> read_counter() const;
+  [[nodiscard]] std::expected<std::uint32_t, TimerError> ticks_a_period(const Clock& clock) const;
+
+  std::optional<LocalApic> apic_;
+  Hook hook_ = nullptr;
+  void* context_ = nullptr;
+  std::atomic<std::uint64_t> count_ = 0;
+};
+
+}  // namespace accede::efi::kernel
