@@ -93,7 +93,10 @@ void write_nodes(JsonLine& line) {
   line.text("]");
 }
 
-void write_state(JsonLine& line) {
+/// Opens the object: the step, and the fields that every step has.
+void write_state(JsonLine& line, std::string_view step, unsigned generation) {
+  line.text(R"({"step":)").quoted(step);
+  line.text(R"(,"generation":)").number(generation).text(",");
   write_uptime(line);
   write_release(line);
   line.text(R"(,"ram_bytes":)").number(read_system_ram());
@@ -141,20 +144,23 @@ void write_first_touch(JsonLine& line, const TouchResult& result) {
 
 }  // namespace
 
-void write_up(JsonLine& line) {
-  line.text(R"({"step":"up",)");
-  write_state(line);
+void write_up(JsonLine& line, unsigned generation) {
+  write_state(line, "up", generation);
   line.text("}");
 }
 
-void write_work(JsonLine& line, const TouchResult& result) {
-  line.text(R"({"step":"work",)");
-  write_state(line);
+void write_work(JsonLine& line, unsigned generation, const TouchResult& result) {
+  write_state(line, "work", generation);
   line.text(R"(,"touched_bytes":)").number(result.touched_bytes);
   line.text(R"(,"wrong_pages":)").number(result.wrong_pages);
   line.text(R"(,"touch_ns":)").number(result.elapsed_ns);
   line.text(R"(,"stopped":)").quoted(result.stopped);
   write_first_touch(line, result);
+  line.text("}");
+}
+
+void write_kexec(JsonLine& line, unsigned generation) {
+  write_state(line, "kexec", generation);
   line.text("}");
 }
 

@@ -1,10 +1,11 @@
 // /init of the guest: says that user space is up, runs the workload that the kernel command line
-// asks for (accede.touch=all|BYTES), and leaves (accede.exit=poweroff|reboot|hang|panic). Lines and
-// fields: docs/emulator.md.
+// asks for (accede.touch=all|BYTES), starts the kernel once more (accede.kexec=1), and leaves
+// (accede.exit=poweroff|reboot|hang|panic). Lines and fields: docs/emulator.md.
+#include "accede/base/text_buffer.hpp"
 #include "accede/init/console.hpp"
 #include "accede/init/guest_report.hpp"
+#include "accede/init/kexec.hpp"
 #include "accede/init/proc_files.hpp"
-#include "accede/base/text_buffer.hpp"
 #include "accede/init/touch.hpp"
 
 #include <sys/mount.h>
@@ -56,9 +57,27 @@ void work(const Console& console, const Request& request) {
   static accede::init::TouchResult result;
   static JsonLine line;
   accede::init::touch_memory(request, result);
-  accede::init::write_work(line, result);
+  accede::init::write_work(line, request.generation, result);
   console.report(line.view());
   console.wait_for_host();
+}
+
+/// Starts this kernel once more. Comes back only when that fails.
+void kexec(const Console& console, const Request& request) {
+  static accede::init::CommandLine command_line;
+  static JsonLine line;
+  accede::init::write_next_command_line(command_line, accede::init::read_file("/proc/cmdline"),
+                                        request.generation + 1);
+  // Loading takes memory, which may have to be accepted: the state is taken afterwards.
+  if (const auto loaded = accede::init::load_next_kernel(command_line); !loaded) {
+    console.report_error(loaded.error().what, loaded.error().error);
+    return;
+  }
+  accede::init::write_kexec(line, request.generation);
+  console.report(line.view());
+  console.wait_for_host();
+  const auto failed = accede::init::start_next_kernel();
+  console.report_error(failed.what, failed.error);
 }
 
 constexpr std::string_view kOff = R"({"step":"off"})";
@@ -95,18 +114,24 @@ int main() {
     console.report_error(failed.target, failed.error);
   }
 
+  const std::string_view command_line = accede::init::read_file("/proc/cmdline");
+  const Request request = accede::init::parse_request(command_line);
+  static accede::TextBuffer<256> unknown;
+  unknown.text(accede::init::unknown_request(command_line));
+
   static JsonLine line;
-  accede::init::write_up(line);
+  accede::init::write_up(line, request.generation);
   console.report(line.view());
   console.wait_for_host();
 
-  const std::string_view command_line = accede::init::read_file("/proc/cmdline");
-  const Request request = accede::init::parse_request(command_line);
-  if (const auto word = accede::init::unknown_request(command_line); !word.empty()) {
-    report_unknown(console, word);
+  if (!unknown.view().empty()) {
+    report_unknown(console, unknown.view());
   }
   if (request.touch_all || request.touch_bytes != 0) {
     work(console, request);
+  }
+  if (request.kexec) {
+    kexec(console, request);
   }
   leave(console, request.exit);
 }

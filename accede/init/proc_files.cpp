@@ -11,13 +11,9 @@
 namespace accede::init {
 namespace {
 
-std::string_view take_word(std::string_view& text) {
-  constexpr std::string_view kBlank = " \t\n";
-  text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
-  const std::string_view word = text.substr(0, text.find_first_of(kBlank));
-  text.remove_prefix(word.size());
-  return word;
-}
+// Words that the next kernel does not get as they are.
+constexpr std::string_view kKexecWord = "accede.kexec=";
+constexpr std::string_view kGenerationWord = "accede.generation=";
 
 std::optional<std::uint64_t> parse_number(std::string_view text, int base) {
   std::uint64_t value = 0;
@@ -66,6 +62,21 @@ bool apply_touch(std::string_view value, Request& request) {
   return size.has_value();
 }
 
+bool apply_kexec(std::string_view value, Request& request) {
+  request.kexec = value == "1";
+  return request.kexec || value == "0";
+}
+
+bool apply_generation(std::string_view value, Request& request) {
+  constexpr std::uint64_t kMost = 1'000'000;
+  const auto generation = parse_number(value, 10);
+  if (!generation || *generation == 0 || *generation > kMost) {
+    return false;
+  }
+  request.generation = static_cast<unsigned>(*generation);
+  return true;
+}
+
 /// False for an `accede.` word that means nothing here; true for understood and for foreign words.
 bool apply_word(std::string_view word, Request& request) {
   constexpr std::string_view kTouch = "accede.touch=";
@@ -75,6 +86,12 @@ bool apply_word(std::string_view word, Request& request) {
   }
   if (word.starts_with(kExit)) {
     return apply_exit(word.substr(kExit.size()), request);
+  }
+  if (word.starts_with(kKexecWord)) {
+    return apply_kexec(word.substr(kKexecWord.size()), request);
+  }
+  if (word.starts_with(kGenerationWord)) {
+    return apply_generation(word.substr(kGenerationWord.size()), request);
   }
   return !word.starts_with("accede.");
 }
@@ -103,6 +120,14 @@ std::string_view take_line(std::string_view& text) {
   const std::string_view line = text.substr(0, text.find('\n'));
   text.remove_prefix(std::min(line.size() + 1, text.size()));
   return line;
+}
+
+std::string_view take_word(std::string_view& text) {
+  constexpr std::string_view kBlank = " \t\n";
+  text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
+  const std::string_view word = text.substr(0, text.find_first_of(kBlank));
+  text.remove_prefix(word.size());
+  return word;
 }
 
 std::optional<Figure> parse_figure(std::string_view line) {
@@ -173,6 +198,16 @@ std::string_view unknown_request(std::string_view command_line) {
     }
   }
   return {};
+}
+
+void write_next_command_line(CommandLine& next, std::string_view current, unsigned generation) {
+  while (!current.empty()) {
+    const std::string_view word = take_word(current);
+    if (!word.empty() && !word.starts_with(kKexecWord) && !word.starts_with(kGenerationWord)) {
+      next.text(word).text(" ");
+    }
+  }
+  next.text(kGenerationWord).number(generation);
 }
 
 }  // namespace accede::init

@@ -1,13 +1,14 @@
 // The pure parts of the guest's init.
 #include "accede/base/latency_histogram.hpp"
-#include "accede/init/proc_files.hpp"
 #include "accede/base/text_buffer.hpp"
+#include "accede/init/proc_files.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace accede::init {
@@ -108,6 +109,66 @@ TEST(InitRequest, NamesWhatItDoesNotUnderstand) {
   EXPECT_EQ(unknown_request("accede.exit=never"), "accede.exit=never");
   EXPECT_EQ(unknown_request("accede.dance=1"), "accede.dance=1");
   EXPECT_EQ(unknown_request("accede.touch=99999999999T"), "accede.touch=99999999999T");
+}
+
+TEST(InitRequest, KexecIsAskedForByOne) {
+  EXPECT_FALSE(parse_request("quiet").kexec);
+  EXPECT_TRUE(parse_request("accede.kexec=1 quiet").kexec);
+  EXPECT_FALSE(parse_request("accede.kexec=1 accede.kexec=0").kexec);
+  EXPECT_EQ(unknown_request("accede.kexec=1"), "");
+  EXPECT_EQ(unknown_request("accede.kexec=yes"), "accede.kexec=yes");
+  EXPECT_EQ(unknown_request("accede.kexec="), "accede.kexec=");
+}
+
+TEST(InitRequest, TheFirstGenerationNeedsNoWord) {
+  EXPECT_EQ(parse_request("quiet").generation, 1U);
+  EXPECT_EQ(parse_request("accede.generation=2").generation, 2U);
+}
+
+TEST(InitRequest, AGenerationIsANumberFromOneOn) {
+  for (const char* const word :
+       {"accede.generation=0", "accede.generation=", "accede.generation=x", "accede.generation=-1",
+        "accede.generation=99999999999999999999", "accede.generation=4294967297"}) {
+    EXPECT_EQ(unknown_request(word), word);
+    EXPECT_EQ(parse_request(word).generation, 1U) << word;
+  }
+}
+
+std::string next_command_line(std::string_view current, unsigned generation = 2) {
+  CommandLine next;
+  write_next_command_line(next, current, generation);
+  EXPECT_FALSE(next.overflowed());
+  return std::string{next.view()};
+}
+
+TEST(NextCommandLine, IsTheOldOneWithoutTheRequestForKexec) {
+  EXPECT_EQ(next_command_line("console=ttyS0 accede.kexec=1 accede.touch=1G quiet\n"),
+            "console=ttyS0 accede.touch=1G quiet accede.generation=2");
+  EXPECT_EQ(next_command_line("accede.kexec=1\n"), "accede.generation=2");
+  EXPECT_EQ(next_command_line(""), "accede.generation=2");
+}
+
+TEST(NextCommandLine, ReplacesTheGeneration) {
+  EXPECT_EQ(next_command_line("accede.generation=2 a accede.generation=7", 3),
+            "a accede.generation=3");
+}
+
+TEST(NextCommandLine, AsksForNoThirdKernel) {
+  const std::string next = next_command_line("accede.kexec=1 accede.kexec=1 root=/dev/vda");
+  EXPECT_FALSE(parse_request(next).kexec);
+  EXPECT_EQ(parse_request(next).generation, 2U);
+  EXPECT_EQ(unknown_request(next), "");
+}
+
+TEST(NextCommandLine, SaysThatItIsLongerThanAKernelTakes) {
+  CommandLine next;
+  const std::string tail = " accede.generation=2";
+  write_next_command_line(next, std::string(kMaxCommandLine - tail.size(), 'a'), 2);
+  EXPECT_FALSE(next.overflowed());
+  EXPECT_EQ(next.view().size(), kMaxCommandLine);
+  next.clear();
+  write_next_command_line(next, std::string(kMaxCommandLine - tail.size() + 1, 'a'), 2);
+  EXPECT_TRUE(next.overflowed());
 }
 
 TEST(TextBuffer, BuildsJson) {
