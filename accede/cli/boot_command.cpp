@@ -4,6 +4,7 @@
 #include "accede/cli/file_text.hpp"
 #include "accede/cli/kernel_cache.hpp"
 #include "accede/cli/kernel_packages.hpp"
+#include "accede/cli/option_combinations.hpp"
 #include "accede/cli/progress.hpp"
 #include "accede/cli/result_json.hpp"
 #include "accede/cli/result_table.hpp"
@@ -12,6 +13,7 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -30,16 +32,20 @@ struct OutputFiles {
 };
 
 /// A path or a name as the path of a kernel.
-std::expected<fs::path, Failure> locate_kernel(const std::string& kernel, SignalWatch& signals,
-                                               Progress& progress) {
+std::expected<fs::path, Failure> locate_kernel(const std::string& kernel, const HostTools& tools,
+                                               SignalWatch& signals, Progress& progress) {
+  if (kernel == kGuestName) {
+    return tools.guest;
+  }
   std::error_code error;
   if (is_kernel_name(kernel) && !fs::exists(kernel, error)) {
     return find_or_fetch_kernel(kernel, kernel_cache_directory(), signals,
                                 [&progress](std::string_view text) { progress.show(text); });
   }
   if (kernel.find('/') == std::string::npos && !fs::exists(kernel, error)) {
-    return std::unexpected{usage("--kernel " + kernel +
-                                 ": neither a file nor a name (linux, debian-6.12, debian-6.1)")};
+    return std::unexpected{
+        usage("--kernel " + kernel +
+              ": neither a file nor a name (linux, debian-6.12, debian-6.1, guest)")};
   }
   return fs::path{kernel};
 }
@@ -54,6 +60,22 @@ std::expected<fs::path, Failure> locate_initrd(const BootOptions& options, const
   return fs::path{*options.initrd};
 }
 
+/// The kernel in that file, if it is one that these options can boot.
+std::expected<KernelImage, Failure> check_kernel(const BootOptions& options,
+                                                 const std::string& kernel, const fs::path& path) {
+  auto image = check_kernel_file(path);
+  if (!image) {
+    return image;
+  }
+  if (kernel == kGuestName) {
+    image = KernelImage{.kind = KernelKind::kGuest, .version = "accede-guest"};
+  }
+  if (const auto fits = check_kind_fits(options, image->kind, kernel); !fits) {
+    return std::unexpected{fits.error()};
+  }
+  return image;
+}
+
 /// Everything that can be checked before the first boot.
 std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& options,
                                                        const HostTools& tools, SignalWatch& signals,
@@ -64,11 +86,11 @@ std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& option
   }
   std::vector<RunPlan> plans;
   for (const std::string& kernel : options.kernels) {
-    const auto path = locate_kernel(kernel, signals, progress);
+    const auto path = locate_kernel(kernel, tools, signals, progress);
     if (!path) {
       return std::unexpected{path.error()};
     }
-    const auto image = check_kernel_file(*path);
+    const auto image = check_kernel(options, kernel, *path);
     if (!image) {
       return std::unexpected{image.error()};
     }
@@ -83,7 +105,7 @@ std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& option
 bool uses_all_memory(const BootOptions& options, AcceptMode mode) {
   const bool accepts_all =
       options.platform != Platform::kNone &&
-      (mode == AcceptMode::kEager || options.firmware == FirmwareKind::kAcceptAll);
+      (mode != AcceptMode::kLazy || options.firmware == FirmwareKind::kAcceptAll);
   return (accepts_all && !options.accept_cost) || options.touch == "all";
 }
 
@@ -140,12 +162,21 @@ std::string run_title(const BootOptions& options, const RunPlan& plan, std::size
   return title;
 }
 
-void print_results(const BootOptions& options, std::span<const RunResult> results,
+/// What there is to report. A reader of JSON gets a document when the last run failed, too, unless
+/// there was none to speak of; a person a table of the runs that came to something.
+void print_results(const BootOptions& options, std::span<const RunResult> results, bool complete,
                    std::ostream& out) {
+  const bool launcher_failed = !results.empty() && results.back().launcher_error.has_value();
+  if (launcher_failed && !options.json) {
+    results = results.first(results.size() - 1);
+  }
+  if (results.empty() || (options.json && !complete && !launcher_failed)) {
+    return;
+  }
   if (options.json) {
-    out << results_json(results) << "\n";
+    out << results_json(results, options.steps) << "\n";
   } else {
-    out << results_text(results);
+    out << results_text(results, options.steps);
   }
   out.flush();
 }
@@ -153,7 +184,9 @@ void print_results(const BootOptions& options, std::span<const RunResult> result
 /// The runs as far as they go; on a failure `results` holds those before it.
 std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& signals,
                                      Progress& progress, std::vector<RunResult>& results) {
-  const auto tools = find_host_tools();
+  const auto tools = find_host_tools(
+      {.guest = std::ranges::find(options.kernels, kGuestName) != options.kernels.end(),
+       .loader = options.loader == LoaderKind::kAccede});
   if (!tools) {
     return std::unexpected{tools.error()};
   }
@@ -180,6 +213,9 @@ std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& si
     }
     save_events(*files, *result);
     results.push_back(std::move(*result));
+    if (const auto& error = results.back().launcher_error) {
+      return std::unexpected{Failure{kExitTestedFailed, *error}};
+    }
   }
   return {};
 }
@@ -192,9 +228,7 @@ int boot_command(const BootOptions& options, std::ostream& out, std::ostream& er
   Progress progress{options.console_file != "-"};
   const auto done = run_all(options, signals, progress, results);
   progress.clear();
-  if (!results.empty() && (done || !options.json)) {
-    print_results(options, results, out);
-  }
+  print_results(options, results, done.has_value(), out);
   if (!done) {
     err << "accede boot: " << done.error().message << "\n";
     return done.error().exit_code;

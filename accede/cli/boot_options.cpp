@@ -1,5 +1,6 @@
 #include "accede/cli/boot_options.hpp"
 
+#include "accede/cli/option_combinations.hpp"
 #include "accede/cli/size_text.hpp"
 
 #include <algorithm>
@@ -11,7 +12,6 @@
 namespace accede::cli {
 namespace {
 
-using Check = std::expected<void, Failure>;
 using Text = RawBootOptions::Text;
 
 std::unexpected<Failure> bad(std::string_view option, std::string_view value,
@@ -49,9 +49,12 @@ Check check_words(const RawBootOptions& raw) {
            check_word("--platform", raw.platform, {"tdx", "none"}, {"snp"}),
            check_word("--firmware", raw.firmware, {"never", "accept-all"}, {"handshake"}),
            check_word("--backing", raw.backing, {"2m", "4k"}),
-           check_word("--loader", raw.loader, {"stub"}, {"accede"}),
+           check_word("--loader", raw.loader, {"stub", "accede"}),
+           check_word("--work", raw.work, {"touch", "random", "fill"}),
            check_word("--accel", raw.accel, {"auto", "tcg"}, {"kvm"}),
            check_word("--sept-ve-disable", raw.sept_ve_disable, {"on", "off"}),
+           check_word("--map-lie", raw.map_lie,
+                      {"none", "overlap", "wrap", "unaligned", "restless", "grow"}),
        }) {
     if (!check) {
       return check;
@@ -66,8 +69,6 @@ Check check_later(const RawBootOptions& raw) {
       {raw.strict.has_value(), "--strict"},
       {raw.report.has_value(), "--report"},
       {raw.shim, "--shim"},
-      {raw.kexec, "--kexec"},
-      {raw.steps, "--steps"},
   };
   for (const auto& [given, option] : later) {
     if (given) {
@@ -93,28 +94,6 @@ Check check_vcpus(const Text& vcpus) {
     return bad("--vcpus", *vcpus, "a number from 1 on");
   }
   return not_yet("--vcpus above 1");
-}
-
-/// Options that say something about the emulator have no meaning without it.
-Check check_platform_none(const RawBootOptions& raw) {
-  if (raw.platform != "none") {
-    return {};
-  }
-  const std::pair<bool, std::string_view> emulator_only[] = {
-      {raw.accept.has_value() && *raw.accept != "lazy", "--accept"},
-      {raw.firmware.has_value(), "--firmware"},
-      {raw.backing.has_value(), "--backing"},
-      {raw.accept_cost.has_value(), "--accept-cost"},
-      {raw.events.has_value(), "--events"},
-      {raw.sept_ve_disable.has_value(), "--sept-ve-disable"},
-  };
-  for (const auto& [given, option] : emulator_only) {
-    if (given) {
-      return std::unexpected{
-          usage(std::string{option} + ": --platform none has no memory to accept and no emulator")};
-    }
-  }
-  return {};
 }
 
 std::expected<Bytes, Failure> check_memory(const Text& text) {
@@ -143,7 +122,7 @@ std::expected<std::vector<AcceptMode>, Failure> check_modes(const Text& text) {
     } else if (word == "eager") {
       modes.push_back(AcceptMode::kEager);
     } else if (word == "background") {
-      return not_yet("--accept background");
+      modes.push_back(AcceptMode::kBackground);
     } else {
       return bad("--accept", word, "lazy, eager, background");
     }
@@ -156,9 +135,6 @@ std::expected<std::vector<std::string>, Failure> check_kernels(const Text& text)
   for (const std::string& kernel : kernels) {
     if (kernel.empty()) {
       return bad("--kernel", *text, "files or names, separated by commas");
-    }
-    if (kernel == "guest") {
-      return not_yet("--kernel guest");
     }
   }
   return kernels;
@@ -193,10 +169,13 @@ std::expected<std::optional<std::chrono::nanoseconds>, Failure> check_cost(const
   return *cost;
 }
 
-std::expected<std::chrono::seconds, Failure> check_timeout(const Text& text, Bytes memory) {
+std::expected<std::chrono::seconds, Failure> check_timeout(const Text& text, Bytes memory,
+                                                           bool kexec) {
   if (!text) {
-    // Accepting and touching everything takes time that grows with the memory.
-    return std::chrono::seconds{120 + 2 * (memory.value() >> 30)};
+    // Accepting and touching everything takes time that grows with the memory; with kexec two
+    // kernels do it.
+    const std::chrono::seconds one{120 + 2 * (memory.value() >> 30)};
+    return kexec ? 2 * one : one;
   }
   const auto seconds = whole_number(*text);
   if (!seconds || *seconds == 0 || *seconds > 86'400) {
@@ -219,17 +198,20 @@ std::expected<std::optional<std::string>, Failure> check_touch(const Text& text,
   return std::to_string(size->value());
 }
 
+std::expected<std::uint64_t, Failure> check_map_holes(const Text& text) {
+  constexpr std::uint64_t kMost = 1'000;
+  const auto holes = whole_number(text.value_or("0"));
+  if (!holes || *holes > kMost) {
+    return bad("--map-holes", *text, "a number from 0 to 1000");
+  }
+  return *holes;
+}
+
 Check check_all(const RawBootOptions& raw) {
-  for (Check (*check)(const RawBootOptions&) : {&check_words, &check_later, &check_platform_none}) {
+  for (Check (*check)(const RawBootOptions&) : {&check_words, &check_later, &check_combinations}) {
     if (Check result = check(raw); !result) {
       return result;
     }
-  }
-  if (raw.events && raw.no_events) {
-    return std::unexpected{usage("--events and --no-events exclude each other")};
-  }
-  if (raw.touch && raw.initrd) {
-    return std::unexpected{usage("--touch is work for the built-in init; --initrd replaces it")};
   }
   return check_vcpus(raw.vcpus);
 }
@@ -253,8 +235,9 @@ Check check_values(const RawBootOptions& raw, BootOptions& options) {
            take(check_kernels(raw.kernel), options.kernels),
            take(check_append(raw.append), options.append),
            take(check_cost(raw.accept_cost), options.accept_cost),
-           take(check_timeout(raw.timeout, options.memory), options.timeout),
+           take(check_timeout(raw.timeout, options.memory, raw.kexec), options.timeout),
            take(check_touch(raw.touch, options.memory), options.touch),
+           take(check_map_holes(raw.map_holes), options.map_holes),
        }) {
     if (!check) {
       return check;
@@ -270,11 +253,23 @@ std::string_view name(Platform platform) {
 }
 
 std::string_view name(AcceptMode mode) {
-  return mode == AcceptMode::kLazy ? "lazy" : "eager";
+  switch (mode) {
+    case AcceptMode::kLazy:
+      return "lazy";
+    case AcceptMode::kEager:
+      return "eager";
+    case AcceptMode::kBackground:
+      return "background";
+  }
+  return "lazy";
 }
 
 std::string_view name(FirmwareKind kind) {
   return kind == FirmwareKind::kNever ? "never" : "accept-all";
+}
+
+std::string_view name(LoaderKind kind) {
+  return kind == LoaderKind::kStub ? "stub" : "accede";
 }
 
 std::vector<std::string> split_list(std::string_view list) {
@@ -297,11 +292,19 @@ std::expected<BootOptions, Failure> check_boot_options(const RawBootOptions& raw
   if (Check check = check_values(raw, options); !check) {
     return std::unexpected{std::move(check.error())};
   }
+  if (Check check = check_kernels_fit(options, raw); !check) {
+    return std::unexpected{std::move(check.error())};
+  }
   options.platform = raw.platform == "none" ? Platform::kNone : Platform::kTdx;
   options.firmware = raw.firmware == "accept-all" ? FirmwareKind::kAcceptAll : FirmwareKind::kNever;
   options.backing = raw.backing.value_or("2m");
   options.sept_ve_disable = raw.sept_ve_disable != "off";
+  options.map_lie = raw.map_lie.value_or("none");
   options.initrd = raw.initrd;
+  options.loader = raw.loader == "accede" ? LoaderKind::kAccede : LoaderKind::kStub;
+  options.work = raw.work;
+  options.kexec = raw.kexec;
+  options.steps = raw.steps;
   options.console_file = raw.console;
   options.events_file = raw.events;
   options.events = !raw.no_events;

@@ -5,6 +5,7 @@
 #include "accede/cli/failure.hpp"
 
 #include <chrono>
+#include <cstdint>
 #include <expected>
 #include <optional>
 #include <string>
@@ -14,19 +15,23 @@
 namespace accede::cli {
 
 enum class Platform { kTdx, kNone };
-enum class AcceptMode { kLazy, kEager };
+enum class AcceptMode { kLazy, kEager, kBackground };
 enum class FirmwareKind { kNever, kAcceptAll };
+/// What starts the kernel: its own EFI stub, or our loader in its place.
+enum class LoaderKind { kStub, kAccede };
 
 /// Words of the command line and of the JSON.
 [[nodiscard]] std::string_view name(Platform platform);
 [[nodiscard]] std::string_view name(AcceptMode mode);
 [[nodiscard]] std::string_view name(FirmwareKind kind);
+[[nodiscard]] std::string_view name(LoaderKind kind);
 
 /// The options as typed; absent means not given.
 struct RawBootOptions {
   using Text = std::optional<std::string>;
   Text platform, memory, accept, firmware, firmware_accept, backing, kernel, initrd, append, loader,
-      accept_cost, vcpus, strict, accel, timeout, events, report, console, touch, sept_ve_disable;
+      accept_cost, vcpus, strict, accel, timeout, events, report, console, touch, work,
+      sept_ve_disable, map_holes, map_lie;
   bool shim = false;
   bool kexec = false;
   bool steps = false;
@@ -50,8 +55,17 @@ struct BootOptions {
   bool sept_ve_disable = true;
   std::optional<std::string> console_file;  ///< `-`: standard error
   std::optional<std::string> touch;         ///< `all` or bytes
+  std::optional<std::string> work;          ///< how our own kernel touches: touch, random, fill
+  LoaderKind loader = LoaderKind::kStub;
+  bool kexec = false;
+  bool steps = false;
+  std::uint64_t map_holes = 0;   ///< single pages that the firmware reserves
+  std::string map_lie = "none";  ///< how the firmware's memory map misleads
   bool json = false;
 };
+
+/// The name of our own kernel.
+inline constexpr std::string_view kGuestName = "guest";
 
 inline constexpr Bytes kLeastMemory = Bytes{1ULL << 30};
 /// What a 2 MiB nested page table and OVMF's address width leave room for.

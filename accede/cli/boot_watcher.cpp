@@ -1,7 +1,6 @@
 #include "accede/cli/boot_watcher.hpp"
 
 #include "accede/cli/line_splitter.hpp"
-#include "accede/cli/size_text.hpp"
 
 #include <utility>
 
@@ -9,12 +8,8 @@ namespace accede::cli {
 namespace {
 
 constexpr std::size_t kTailLines = 15;
-/// What a kernel prints after a panic, and its reset, are waited for this long.
-constexpr double kPanicSeconds = 2.0;
 /// What a last measurement of a VM whose time is over may take.
 constexpr double kLastLookSeconds = 3.0;
-/// A guest that said it powers off has this long to do it.
-constexpr double kPowerOffSeconds = 10.0;
 
 }  // namespace
 
@@ -33,7 +28,7 @@ void BootWatcher::console_line(double now, std::string_view line) {
 }
 
 void BootWatcher::remember(std::string_view line) {
-  if (line.empty() || line.find("ACCEDE-INIT ") != std::string_view::npos) {
+  if (line.empty() || is_guest_report(line)) {
     return;
   }
   constexpr std::size_t kMostShown = 300;
@@ -42,123 +37,6 @@ void BootWatcher::remember(std::string_view line) {
     tail_.pop_front();
   }
 }
-
-// The report port.
-
-void BootWatcher::handle(double /*now*/, const LauncherStarted& /*line*/) {
-  launcher_seen_ = true;
-  phase_ = "launcher";
-}
-
-void BootWatcher::handle(double /*now*/, const Takeover& line) {
-  takeover_ = line;
-}
-
-void BootWatcher::handle(double /*now*/, const KernelStarted& /*line*/) {
-  phase_ = "loader";
-}
-
-void BootWatcher::handle(double now, const BootServicesExited& /*line*/) {
-  if (!result_.boot_services_exited) {
-    result_.boot_services_exited = now;
-  }
-  phase_ = "kernel";
-}
-
-void BootWatcher::handle(double now, const KernelReturned& line) {
-  if (line.status == 0 && !expectations_.linux) {
-    conclude(now, Outcome::kReady, "");
-  } else if (line.status == 0) {
-    conclude(now, Outcome::kPanic, "it returned to the firmware");
-  } else {
-    conclude(now, Outcome::kPanic,
-             "it returned to the firmware with status " + format_hex(line.status));
-  }
-}
-
-void BootWatcher::handle(double now, const LauncherError& line) {
-  launcher_error_ = line.message.empty() ? "no reason given" : line.message;
-  stop_now(now);
-}
-
-void BootWatcher::handle(double now, const Fault& line) {
-  if (!result_.fault) {
-    result_.fault = line;
-  }
-  conclude(now, Outcome::kGuestFault, line.message);
-}
-
-void BootWatcher::handle(double now, const GuestPanic& line) {
-  conclude(now, Outcome::kPanic,
-           line.message.empty() ? "the guest reported a fatal error" : line.message);
-}
-
-void BootWatcher::handle(double /*now*/, const UnknownLine& /*line*/) {}
-
-// The console.
-
-void BootWatcher::reached_userspace(double now) {
-  if (!result_.up_at) {
-    result_.up_at = now;
-    outcome_ = outcome_.value_or(Outcome::kUserspace);
-    want(Point::kUp);
-  }
-}
-
-void BootWatcher::handle(double now, const GuestUp& line) {
-  if (!result_.up) {
-    result_.up = line.state;
-    phase_ = "userspace";
-    reached_userspace(now);
-  }
-}
-
-void BootWatcher::handle(double /*now*/, const GuestWork& line) {
-  if (!result_.work) {
-    result_.work = line;
-    phase_ = "work done";
-    want(Point::kWork);
-  }
-}
-
-void BootWatcher::handle(double now, const GuestOff& /*line*/) {
-  leaving_ = true;
-  phase_ = "power-off";
-  deadline_ = now + kPowerOffSeconds;
-}
-
-void BootWatcher::handle(double /*now*/, const GuestError& line) {
-  warn("the guest's init says: " + line.message);
-}
-
-void BootWatcher::handle(double /*now*/, const GarbledInit& /*line*/) {
-  warn("a line of the guest's init could not be read");
-}
-
-void BootWatcher::handle(double now, const KernelPanic& line) {
-  // A panic after the init was up is still one.
-  outcome_ = Outcome::kPanic;
-  result_.message = line.message;
-  phase_ = "panic";
-  deadline_ = now + kPanicSeconds;
-}
-
-void BootWatcher::handle(double /*now*/, const KernelMemory& line) {
-  result_.console_ram = line.ram;
-}
-
-void BootWatcher::handle(double /*now*/, const EncryptionFeatures& line) {
-  result_.encryption = line.text;
-}
-
-void BootWatcher::handle(double now, const InitStarted& /*line*/) {
-  if (!expectations_.our_init) {
-    phase_ = "userspace";
-    reached_userspace(now);
-  }
-}
-
-void BootWatcher::handle(double /*now*/, const OtherLine& /*line*/) {}
 
 // What happens to the VM.
 
@@ -189,7 +67,7 @@ void BootWatcher::timed_out(double now, std::string_view partial) {
   }
   remember(printable(partial));
   outcome_ = Outcome::kTimeout;
-  result_.message = "no end after " + std::to_string(static_cast<long>(now)) + " s";
+  result_.message = placed("no end after " + std::to_string(static_cast<long>(now)) + " s");
   if (!expectations_.our_init && result_.up_at) {
     result_.message += "; the kernel had started the init of your initrd, which did not power off";
   }
@@ -206,9 +84,9 @@ void BootWatcher::vm_ended(double now, std::string_view how) {
   if (stop_) {
     return;
   }
-  if (!outcome_ || outcome_ == Outcome::kUserspace) {
+  if (still_good()) {
     outcome_ = Outcome::kReset;
-    result_.message = "QEMU ended on its own: " + std::string{how};
+    result_.message = placed("QEMU ended on its own: " + std::string{how});
   }
   stop_now(now);
 }
@@ -241,6 +119,14 @@ void BootWatcher::measured(double now, Measurement measurement) {
       result_.at_work = std::move(measurement);
       resume_ = true;
       break;
+    case Point::kKexec:
+      result_.at_kexec = std::move(measurement);
+      resume_ = true;
+      break;
+    case Point::kSecondUp:
+      result_.at_second = std::move(measurement);
+      resume_ = true;
+      break;
     case Point::kEnd:
       result_.at_end = std::move(measurement);
       stop_now(now);
@@ -255,14 +141,27 @@ bool BootWatcher::take_resume() {
   return std::exchange(resume_, false);
 }
 
-void BootWatcher::conclude(double now, Outcome outcome, std::string message) {
+void BootWatcher::conclude(double now, Outcome outcome, const std::string& message) {
   // A kernel that panics also resets: the first bad news stands. A broken rule explains the rest.
-  const bool news = !outcome_ || outcome_ == Outcome::kUserspace || outcome == Outcome::kGuestFault;
+  const bool news = still_good() || outcome == Outcome::kGuestFault;
   if (news && !ending_) {
     outcome_ = outcome;
-    result_.message = std::move(message);
+    result_.message = placed(message);
   }
   finish(now);
+}
+
+bool BootWatcher::still_good() const {
+  return !outcome_ || outcome_ == Outcome::kUserspace || outcome_ == Outcome::kReady;
+}
+
+std::string BootWatcher::placed(const std::string& message) const {
+  if (message.empty() || !result_.kexec_at) {
+    return message;
+  }
+  return (result_.second_at ? "in the second kernel: "
+                            : "after the jump into the second kernel: ") +
+         message;
 }
 
 void BootWatcher::finish(double now) {
@@ -283,7 +182,31 @@ void BootWatcher::stop_now(double now) {
   stop_ = true;
 }
 
+void BootWatcher::explain_panic() {
+  if (outcome_ != Outcome::kPanic) {
+    return;
+  }
+  if (returned_ && refusal_) {
+    const bool loader = result_.label.loader == LoaderKind::kAccede;
+    result_.message =
+        (loader ? "the loader refused it: " : "it returned to the firmware: ") + *refusal_;
+  } else if (guest_fault_) {
+    result_.message = *guest_fault_;
+  }
+}
+
 RunResult BootWatcher::take_result() {
+  if (launcher_error_) {
+    outcome_ = Outcome::kReset;
+    result_.message = "the launcher cannot go on: " + *launcher_error_;
+    result_.launcher_error = result_.message;
+  }
+  if (result_.label.kexec && !result_.second_at && still_good()) {
+    outcome_ = Outcome::kReset;
+    result_.message = result_.kexec_at ? "the second kernel did not come up after the jump"
+                                       : "the guest did not jump into a second kernel";
+  }
+  explain_panic();
   result_.outcome = outcome_.value_or(Outcome::kReset);
   result_.console_tail.assign(tail_.begin(), tail_.end());
   return std::move(result_);

@@ -1,5 +1,5 @@
 // Follows one boot from what the VM says and decides what happens next. No I/O: vm_run.cpp feeds
-// it, tests feed it made-up boots.
+// it, tests feed it made-up boots. boot_watcher_lines.cpp has what each line means.
 #pragma once
 
 #include "accede/cli/qmp.hpp"
@@ -15,7 +15,7 @@ namespace accede::cli {
 /// What of the boot is ours.
 struct Expectations {
   bool our_init = true;  ///< else the boot is done when the kernel starts any init
-  bool linux = true;     ///< else an EFI program that returns has done its work
+  bool kernel = true;    ///< else an EFI program that returns has done its work
 };
 
 /// The state of one boot. All times are seconds since QEMU was started, never going back.
@@ -62,7 +62,7 @@ class BootWatcher {
   [[nodiscard]] RunResult take_result();
 
  private:
-  enum class Point { kUp, kWork, kEnd };
+  enum class Point { kUp, kWork, kKexec, kSecondUp, kEnd };
 
   void handle(double now, const LauncherStarted& line);
   void handle(double now, const Takeover& line);
@@ -76,19 +76,32 @@ class BootWatcher {
 
   void handle(double now, const GuestUp& line);
   void handle(double now, const GuestWork& line);
+  void handle(double now, const GuestKexec& line);
   void handle(double now, const GuestOff& line);
   void handle(double now, const GuestError& line);
+  void handle(double now, const GuestFaultLine& line);
   void handle(double now, const GarbledInit& line);
   void handle(double now, const KernelPanic& line);
   void handle(double now, const KernelMemory& line);
   void handle(double now, const EncryptionFeatures& line);
   void handle(double now, const InitStarted& line);
+  void handle(double now, const Refusal& line);
   void handle(double now, const OtherLine& line);
 
-  void reached_userspace(double now);
+  /// The kernel is up, which is `good` unless worse is known already.
+  void reached(double now, Outcome good);
+  void second_up(double now, const GuestUp& line);
+  /// The kernel says that it cannot go on; a reset or a report of the emulator may follow.
+  void gave_up(double now, const std::string& message);
+  /// `message`, after what says that a second kernel was on its way or up.
+  [[nodiscard]] std::string placed(const std::string& message) const;
+  /// The console has the reason, perhaps read after the short word on the report port.
+  void explain_panic();
+  /// No outcome yet, or a good one.
+  [[nodiscard]] bool still_good() const;
   void want(Point point);
   /// The run is over and this is how, unless worse is known already.
-  void conclude(double now, Outcome outcome, std::string message);
+  void conclude(double now, Outcome outcome, const std::string& message);
   /// The run is over; one last measurement, then the VM is stopped.
   void finish(double now);
   void stop_now(double now);
@@ -99,13 +112,16 @@ class BootWatcher {
   std::optional<Outcome> outcome_;
   std::optional<Takeover> takeover_;
   std::optional<std::string> launcher_error_;
+  std::optional<std::string> refusal_;      ///< why the kernel did not start
+  std::optional<std::string> guest_fault_;  ///< our own kernel's last words
   std::optional<Point> wanted_;
   std::deque<std::string> tail_;
   std::optional<double> deadline_;
   std::optional<double> last_look_until_;  ///< the time is over, the last measurement under way
   std::string_view phase_ = "firmware";
-  bool ending_ = false;   ///< the last measurement is wanted
-  bool leaving_ = false;  ///< our init said that it powers off
+  bool ending_ = false;    ///< the last measurement is wanted
+  bool leaving_ = false;   ///< the guest said that it powers off
+  bool returned_ = false;  ///< to the firmware
   bool resume_ = false;
   bool stop_ = false;
   bool launcher_seen_ = false;

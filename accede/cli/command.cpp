@@ -23,7 +23,8 @@ constexpr const char* kExamples =
     "needed\n"
     "is missing (the message names the package); 4 timed out.\n"
     "Environment: ACCEDE_QEMU, ACCEDE_OVMF, ACCEDE_LIB_DIR replace the QEMU program, the combined\n"
-    "OVMF image and the directory with BOOTX64.EFI and init.cpio; TMPDIR, XDG_CACHE_HOME.";
+    "OVMF image and the directory with BOOTX64.EFI, init.cpio, accede-guest.efi and\n"
+    "accede-loader.efi; TMPDIR, XDG_CACHE_HOME.";
 
 constexpr const char* kBootExamples =
     "Examples:\n"
@@ -32,12 +33,16 @@ constexpr const char* kBootExamples =
     "  accede boot --kernel debian-6.1 --firmware accept-all\n"
     "  accede boot --kernel ./bzImage --append 'nokaslr' --console console.log\n"
     "  accede boot --memory 12G --touch all --json\n"
+    "  accede boot --kernel guest,linux --memory 12G --touch 1G     accede's own kernel and Linux\n"
+    "  accede boot --kernel guest --accept lazy,eager,background --touch all --work fill\n"
+    "  accede boot --loader accede --kernel debian-6.1 --steps      what each part accepts\n"
+    "  accede boot --kexec               a second Linux inherits what is not accepted\n"
     "  accede boot --platform none       the same VM without the emulator\n"
     "\n"
-    "With --initrd the run ends when that initrd's init powers the VM off.\n"
-    "Not yet: --platform snp, --firmware handshake, --firmware-accept, --accept background,\n"
-    "--kernel guest, --loader accede, --shim, --kexec, --steps, --vcpus above 1, --strict,\n"
-    "--accel kvm, --report.";
+    "With --initrd the run ends when that initrd's init powers the VM off. --kexec fails when the\n"
+    "second kernel does not come up, finds memory changed, or accepts memory again.\n"
+    "Not yet: --platform snp, --firmware handshake, --firmware-accept, --shim, --vcpus above 1,\n"
+    "--strict, --accel kvm, --report.";
 
 struct Later {
   const char* name;
@@ -58,10 +63,11 @@ void add(CLI::App& boot, const char* option, RawBootOptions::Text& target, const
 }
 
 void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
+  boot.option_defaults()->group("The VM");
   add(boot, "--platform", raw.platform, "tdx|none", "what the VM is (default tdx)");
   add(boot, "--memory", raw.memory, "SIZE", "size of the VM, 1G to 500G (default 4G)");
-  add(boot, "--accept", raw.accept, "lazy|eager,...",
-      "when the kernel accepts memory; a list compares (default lazy)");
+  add(boot, "--accept", raw.accept, "lazy|eager|background,...",
+      "when the kernel accepts memory (background: guest only); a list compares (default lazy)");
   add(boot, "--firmware", raw.firmware, "never|accept-all",
       "what the firmware accepts of the memory above 4G (default never)");
   add(boot, "--backing", raw.backing, "2m|4k",
@@ -74,22 +80,42 @@ void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
   add(boot, "--vcpus", raw.vcpus, "N", "virtual processors (default 1)");
   add(boot, "--accel", raw.accel, "auto|tcg", "what runs the VM (default auto)");
   add(boot, "--timeout", raw.timeout, "SECONDS",
-      "for one run (default 120, and 2 more for each GiB)");
+      "for one run (default 120, and 2 more for each GiB; twice that with --kexec)");
 }
 
 void add_guest_options(CLI::App& boot, RawBootOptions& raw) {
+  boot.option_defaults()->group("The kernel");
   add(boot, "--kernel", raw.kernel, "KERNEL,...",
-      "a file, or linux, debian-6.12, debian-6.1, ... fetched from the distribution; a list boots "
-      "each (default linux)");
+      "a file; linux, debian-6.12, debian-6.1, ... fetched from the distribution; or guest, "
+      "accede's own kernel; a list boots each (default linux)");
   add(boot, "--initrd", raw.initrd, "FILE", "initramfs in place of the built-in one");
   add(boot, "--append", raw.append, "TEXT", "more of the kernel command line");
-  add(boot, "--loader", raw.loader, "stub", "what starts the kernel (default stub)");
+  add(boot, "--loader", raw.loader, "stub|accede",
+      "what starts a Linux: its EFI stub or accede's loader (default stub)");
+  boot.add_flag("--kexec", raw.kexec, "the kernel then starts itself again by kexec");
   add(boot, "--touch", raw.touch, "all|SIZE",
-      "the built-in init touches memory and takes the time of each page");
+      "the guest touches memory and takes the time of each page");
+  add(boot, "--work", raw.work, "touch|random|fill",
+      "how accede's kernel does that: in order, in random order, all there is (default touch)");
+}
+
+void add_testing_options(CLI::App& boot, RawBootOptions& raw) {
+  boot.add_option("--map-holes", raw.map_holes,
+                  "the firmware reserves N single pages, which scatter the memory map (0 to 1000)")
+      ->option_text("N")
+      ->group("Testing");
+  boot.add_option("--map-lie", raw.map_lie,
+                  "the firmware's memory map misleads: overlap, wrap, unaligned, restless (its key "
+                  "is never right), grow (longer at each call)")
+      ->option_text("LIE")
+      ->group("Testing");
 }
 
 void add_output_options(CLI::App& boot, RawBootOptions& raw) {
+  boot.option_defaults()->group("Output");
   boot.add_flag("--json", raw.json, "print one JSON document");
+  boot.add_flag("--steps", raw.steps,
+                "also the flow from host to kernel, a line a step with bytes and seconds");
   add(boot, "--console", raw.console, "FILE", "save the guest's console; - is standard error");
   add(boot, "--events", raw.events, "FILE", "save the emulator's event log");
   boot.add_flag("--no-events", raw.no_events, "do not log events");
@@ -102,8 +128,6 @@ void add_later_options(CLI::App& boot, RawBootOptions& raw) {
   boot.add_option("--strict", raw.strict)->expected(0, 1)->group(kHidden);
   boot.add_option("--report", raw.report)->group(kHidden);
   boot.add_flag("--shim", raw.shim)->group(kHidden);
-  boot.add_flag("--kexec", raw.kexec)->group(kHidden);
-  boot.add_flag("--steps", raw.steps)->group(kHidden);
 }
 
 int fail(std::ostream& err, std::string_view command, const Failure& failure) {
@@ -147,6 +171,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   add_vm_options(*boot_app, raw);
   add_guest_options(*boot_app, raw);
   add_output_options(*boot_app, raw);
+  add_testing_options(*boot_app, raw);
   add_later_options(*boot_app, raw);
   for (const Later& later : kLater) {
     app.add_subcommand(later.name, later.purpose)->allow_extras();

@@ -3,9 +3,18 @@
 #include "accede/cli/json_fields.hpp"
 
 #include <charconv>
+#include <utility>
 
 namespace accede::cli {
 namespace {
+
+constexpr std::string_view kInitPrefix = "ACCEDE-INIT ";
+constexpr std::string_view kGuestPrefix = "ACCEDE-GUEST ";
+
+std::optional<Bytes> bytes_field(const nlohmann::json& object, const char* name) {
+  const auto number = number_field(object, name);
+  return number ? std::optional{Bytes{*number}} : std::nullopt;
+}
 
 GuestState parse_state(const nlohmann::json& object) {
   const nlohmann::json meminfo = object_field(object, "meminfo");
@@ -18,7 +27,11 @@ GuestState parse_state(const nlohmann::json& object) {
                    .mem_free = bytes("MemFree"),
                    .mem_available = bytes("MemAvailable"),
                    .unaccepted = std::nullopt,
-                   .ram = std::nullopt};
+                   .ram = std::nullopt,
+                   .used = bytes_field(object, "used_bytes"),
+                   .page_info = bytes_field(object, "page_info_bytes"),
+                   .accepted = bytes_field(object, "accepted_bytes"),
+                   .table = text_field(object, "table")};
   if (meminfo.contains("Unaccepted")) {
     state.unaccepted = bytes("Unaccepted");
   }
@@ -68,17 +81,35 @@ GuestWork parse_work(const nlohmann::json& object) {
           .first_touch = parse_first_touch(object_field(object, "first_touch_ns"))};
 }
 
-ConsoleLine parse_init(std::string_view json) {
+GuestUp parse_up(const nlohmann::json& object, bool own_kernel) {
+  GuestUp up{.state = parse_state(object),
+             .own_kernel = own_kernel,
+             .generation = number_field(object, "generation").value_or(1)};
+  if (std::string page = text_field(object, "marked_page"); !page.empty()) {
+    // A word that is not known is not taken for good news.
+    up.marked_page = page == "kept" ? std::move(page) : "lost";
+  }
+  return up;
+}
+
+/// What our init or, with `own_kernel`, our kernel says.
+ConsoleLine parse_report(std::string_view json, bool own_kernel) {
   const auto object = parse_object(json);
   if (!object) {
     return GarbledInit{};
   }
   const std::string step = text_field(*object, "step");
-  if (step == "up") {
-    return GuestUp{.state = parse_state(*object)};
+  if (step == (own_kernel ? "ready" : "up")) {
+    return parse_up(*object, own_kernel);
   }
   if (step == "work") {
     return parse_work(*object);
+  }
+  if (step == "kexec") {
+    return GuestKexec{.state = parse_state(*object)};
+  }
+  if (own_kernel && step == "fault") {
+    return GuestFaultLine{.message = text_field(*object, "message")};
   }
   if (step == "off") {
     return GuestOff{};
@@ -115,9 +146,22 @@ std::optional<std::string_view> after(std::string_view line, std::string_view ma
 
 }  // namespace
 
+bool is_guest_report(std::string_view line) {
+  return line.find(kInitPrefix) != std::string_view::npos ||
+         line.find(kGuestPrefix) != std::string_view::npos;
+}
+
 ConsoleLine parse_console_line(std::string_view line) {
-  if (const auto json = after(line, "ACCEDE-INIT ")) {
-    return parse_init(*json);
+  if (const auto json = after(line, kInitPrefix)) {
+    return parse_report(*json, false);
+  }
+  if (const auto json = after(line, kGuestPrefix)) {
+    return parse_report(*json, true);
+  }
+  for (const std::string_view prefix : {"accede-loader: ", "accede-guest: "}) {
+    if (const auto reason = after(line, prefix)) {
+      return Refusal{.reason = std::string{*reason}};
+    }
   }
   if (const auto message = after(line, "Kernel panic - not syncing")) {
     const std::size_t text = message->find_first_not_of(": ");

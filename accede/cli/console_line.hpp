@@ -1,5 +1,5 @@
-// Lines of the guest's serial console: those of our init (docs/emulator.md) and the few kernel
-// messages that say how the boot goes.
+// Lines of the guest's serial console: those of our init and of our own kernel (docs/emulator.md)
+// and the few messages of others that say how the boot goes.
 #pragma once
 
 #include "accede/base/units.hpp"
@@ -13,7 +13,7 @@
 
 namespace accede::cli {
 
-/// The guest as its own kernel sees it.
+/// The guest as its own kernel sees it. What only our own kernel says is optional.
 struct GuestState {
   double uptime_seconds = 0;
   std::string release;
@@ -24,6 +24,10 @@ struct GuestState {
   std::optional<Bytes> unaccepted;
   /// RAM that the kernel manages, its own image included.
   std::optional<Bytes> ram;
+  std::optional<Bytes> used = std::nullopt;       ///< RAM that is not free
+  std::optional<Bytes> page_info = std::nullopt;  ///< of `used`, what describes pages
+  std::optional<Bytes> accepted = std::nullopt;   ///< what this kernel accepted itself so far
+  std::string table = {};  ///< where it had the unaccepted table from: efi, hand-over, none
 };
 
 /// Durations up to and including `upper_ns` that are above those of the bucket before.
@@ -43,9 +47,14 @@ struct FirstTouch {
   std::vector<LatencyBucket> histogram;
 };
 
+/// Our init runs, or our own kernel is ready. The guest waits.
 struct GuestUp {
   GuestState state;
+  bool own_kernel = false;
+  std::uint64_t generation = 1;                           ///< 2: started by kexec
+  std::optional<std::string> marked_page = std::nullopt;  ///< `kept` or `lost`; from 2 on
 };
+/// The workload is done. The guest waits.
 struct GuestWork {
   GuestState state;
   Bytes touched;
@@ -54,11 +63,19 @@ struct GuestWork {
   std::string stopped;
   FirstTouch first_touch;
 };
+/// The next kernel is loaded, the jump comes next. The guest waits.
+struct GuestKexec {
+  GuestState state;
+};
 struct GuestOff {};
 struct GuestError {
   std::string message;
 };
-/// A line of our init that cannot be read.
+/// Our own kernel gave up.
+struct GuestFaultLine {
+  std::string message;
+};
+/// A line of our init or kernel that cannot be read.
 struct GarbledInit {};
 
 struct KernelPanic {
@@ -74,10 +91,18 @@ struct EncryptionFeatures {
 };
 /// The kernel starts the first program of user space.
 struct InitStarted {};
+/// Our loader, or our kernel before it takes over, says why it returns to the firmware.
+struct Refusal {
+  std::string reason;
+};
 struct OtherLine {};
 
-using ConsoleLine = std::variant<OtherLine, GuestUp, GuestWork, GuestOff, GuestError, GarbledInit,
-                                 KernelPanic, KernelMemory, EncryptionFeatures, InitStarted>;
+using ConsoleLine =
+    std::variant<OtherLine, GuestUp, GuestWork, GuestKexec, GuestOff, GuestError, GuestFaultLine,
+                 GarbledInit, KernelPanic, KernelMemory, EncryptionFeatures, InitStarted, Refusal>;
+
+/// True for a line that our init or our own kernel wrote for this command.
+[[nodiscard]] bool is_guest_report(std::string_view line);
 
 [[nodiscard]] ConsoleLine parse_console_line(std::string_view line);
 

@@ -116,7 +116,7 @@ std::optional<fs::path> find_program(std::string_view program) {
   return std::nullopt;
 }
 
-std::expected<HostTools, Failure> find_host_tools() {
+std::expected<HostTools, Failure> find_host_tools(const ToolNeeds& needs) {
   const auto qemu = choose_qemu();
   if (!qemu) {
     return std::unexpected{qemu.error()};
@@ -133,7 +133,20 @@ std::expected<HostTools, Failure> find_host_tools() {
   if (!init) {
     return std::unexpected{init.error()};
   }
-  return HostTools{.qemu = *qemu, .firmware = *firmware, .launcher = *launcher, .init = *init};
+  const auto guest = needs.guest ? own_file("accede-guest.efi") : fs::path{};
+  if (!guest) {
+    return std::unexpected{guest.error()};
+  }
+  const auto loader = needs.loader ? own_file("accede-loader.efi") : fs::path{};
+  if (!loader) {
+    return std::unexpected{loader.error()};
+  }
+  return HostTools{.qemu = *qemu,
+                   .firmware = *firmware,
+                   .launcher = *launcher,
+                   .init = *init,
+                   .guest = *guest,
+                   .loader = *loader};
 }
 
 std::optional<std::uint64_t> host_available_bytes() {

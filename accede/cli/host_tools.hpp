@@ -13,9 +13,10 @@
 namespace accede::cli {
 
 /// Environment variables that replace what is found here; for tests and unusual machines.
-inline constexpr const char* kQemuVariable = "ACCEDE_QEMU";    ///< the QEMU program
-inline constexpr const char* kOvmfVariable = "ACCEDE_OVMF";    ///< a combined OVMF image (-bios)
-inline constexpr const char* kLibVariable = "ACCEDE_LIB_DIR";  ///< with BOOTX64.EFI, init.cpio
+inline constexpr const char* kQemuVariable = "ACCEDE_QEMU";  ///< the QEMU program
+inline constexpr const char* kOvmfVariable = "ACCEDE_OVMF";  ///< a combined OVMF image (-bios)
+/// The directory with BOOTX64.EFI, init.cpio, accede-guest.efi, accede-loader.efi.
+inline constexpr const char* kLibVariable = "ACCEDE_LIB_DIR";
 
 /// UEFI firmware for the VM. Combined images start faster: OVMF need not set up flash variables.
 struct Firmware {
@@ -28,6 +29,14 @@ struct HostTools {
   Firmware firmware;
   std::filesystem::path launcher;  ///< BOOTX64.EFI
   std::filesystem::path init;      ///< init.cpio
+  std::filesystem::path guest;     ///< accede-guest.efi; empty when it is not needed
+  std::filesystem::path loader;    ///< accede-loader.efi; empty when it is not needed
+};
+
+/// What not every boot needs.
+struct ToolNeeds {
+  bool guest = false;
+  bool loader = false;
 };
 
 /// The first of `candidates` that exists whole below `root`.
@@ -37,7 +46,7 @@ struct HostTools {
 [[nodiscard]] std::optional<std::filesystem::path> find_program(std::string_view program);
 
 /// Everything, or exit code 3 with what to install.
-[[nodiscard]] std::expected<HostTools, Failure> find_host_tools();
+[[nodiscard]] std::expected<HostTools, Failure> find_host_tools(const ToolNeeds& needs);
 
 /// Memory that this host can give right now; nothing when it does not say.
 [[nodiscard]] std::optional<std::uint64_t> host_available_bytes();

@@ -15,13 +15,16 @@ enum class KernelKind {
   kLinux,       ///< bzImage with an EFI stub
   kUnified,     ///< unified kernel image: an EFI program with a Linux inside
   kEfiProgram,  ///< any other EFI application
+  kGuest,       ///< our own kernel, chosen by its name
 };
 
 struct KernelImage {
   KernelKind kind = KernelKind::kEfiProgram;
   std::string version;  ///< release of a Linux, e.g. 6.12.117+deb12-cloud-amd64; else empty
 
-  [[nodiscard]] bool is_linux() const { return kind != KernelKind::kEfiProgram; }
+  [[nodiscard]] bool is_linux() const {
+    return kind == KernelKind::kLinux || kind == KernelKind::kUnified;
+  }
 };
 
 /// Checks that `bytes` are a whole x86-64 EFI program, bzImage included. The error is a phrase that

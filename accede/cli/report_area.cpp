@@ -43,6 +43,7 @@ constexpr auto kKinds = std::to_array<KindText>({
     {EventKind::kHaltedForEver, "halted-for-ever",
      "halted with interrupts off: nothing can wake it"},
     {EventKind::kInvalidState, "invalid-state", "entered a state that the processor refuses"},
+    {EventKind::kGuestPanic, "guest-panic", "reported a fatal error of its own"},
 });
 
 const KindText* find_kind(EventKind kind) {

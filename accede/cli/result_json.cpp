@@ -1,11 +1,13 @@
 #include "accede/cli/result_json.hpp"
 
 #include "accede/cli/size_text.hpp"
+#include "accede/cli/steps_text.hpp"
 
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace accede::cli {
 namespace {
@@ -30,6 +32,23 @@ std::uint64_t by(const Counters& counters, Phase phase) {
   return counters.accepted_bytes[static_cast<std::size_t>(phase)];
 }
 
+/// What only our own kernel says of itself.
+void add_own_figures(Json& guest, const std::optional<GuestState>& state) {
+  if (!state) {
+    return;
+  }
+  for (const auto& [field, figure] : {std::pair{"used_bytes", state->used},
+                                      {"page_info_bytes", state->page_info},
+                                      {"accepted_bytes", state->accepted}}) {
+    if (figure) {
+      guest[field] = figure->value();
+    }
+  }
+  if (!state->table.empty()) {
+    guest["table"] = state->table;
+  }
+}
+
 Json guest_json(const RunResult& result) {
   Json guest;
   const auto field = [&result](auto member) -> Json {
@@ -44,6 +63,7 @@ Json guest_json(const RunResult& result) {
       result.up ? Json(result.up->unaccepted.has_value()) : Json(nullptr);
   guest["memory_encryption"] = result.encryption.empty() ? Json(nullptr) : Json(result.encryption);
   guest["uptime_seconds"] = result.up ? Json(result.up->uptime_seconds) : Json(nullptr);
+  add_own_figures(guest, result.up);
   return guest;
 }
 
@@ -79,23 +99,43 @@ Json first_touch_json(const RunResult& result) {
           {"p9999", touch.p9999}, {"max", touch.max}, {"histogram", histogram}};
 }
 
+Json work_object(const GuestWork& work) {
+  return {{"touched_bytes", work.touched.value()},
+          {"wrong_pages", work.wrong_pages},
+          {"seconds", or_null(std::optional{work.seconds})},
+          {"stopped", work.stopped},
+          {"mem_free_bytes", work.state.mem_free.value()},
+          {"unaccepted_bytes", or_null(work.state.unaccepted)}};
+}
+
 Json work_json(const RunResult& result) {
   if (!result.work) {
     return nullptr;
   }
-  const GuestWork& work = *result.work;
-  Json json{{"touched_bytes", work.touched.value()},
-            {"wrong_pages", work.wrong_pages},
-            {"seconds", or_null(std::optional{work.seconds})},
-            {"stopped", work.stopped},
-            {"mem_free_bytes", work.state.mem_free.value()},
-            {"unaccepted_bytes", or_null(work.state.unaccepted)}};
+  Json json = work_object(*result.work);
   const auto& measured = result.at_work;
   json["backed_bytes"] = or_null(measured ? measured->backed : std::nullopt);
   json["accept_bytes"] = measured && measured->report
                              ? Json(total_accepted(measured->report->header.counters))
                              : Json(nullptr);
   return json;
+}
+
+Json kexec_json(const RunResult& result) {
+  if (!has_kexec(result)) {
+    return nullptr;
+  }
+  const auto unaccepted = [](const std::optional<GuestState>& state) {
+    return or_null(state ? state->unaccepted : std::nullopt);
+  };
+  const auto doubles = double_accepts(result);
+  return {{"unaccepted_before_bytes", unaccepted(result.kexec_state)},
+          {"unaccepted_after_bytes", unaccepted(result.second)},
+          {"accepted_bytes", or_null(accepted_by_kexec(result))},
+          {"double_accepts", doubles ? Json(*doubles) : Json(nullptr)},
+          {"seconds", or_null(kexec_seconds(result))},
+          {"marked_page", result.marked_page ? Json(*result.marked_page) : Json(nullptr)},
+          {"work", result.second_work ? work_object(*result.second_work) : Json(nullptr)}};
 }
 
 Json exits_json(const ReportHeader& header) {
@@ -162,7 +202,7 @@ void add_emulator(Json& json, const RunResult& result) {
   json["accept"] = accept_json(header);
   json["first_touch_ns"] = first_touch_json(result);
   json["work"] = work_json(result);
-  json["kexec"] = nullptr;
+  json["kexec"] = kexec_json(result);
   json["convert"] = {{"to_shared_bytes", header.counters.to_shared_bytes},
                      {"to_private_bytes", header.counters.to_private_bytes},
                      {"calls", header.counters.convert_calls}};
@@ -175,7 +215,18 @@ void add_emulator(Json& json, const RunResult& result) {
   json["violations"] = violations_json(end);
 }
 
-Json run_object(const RunResult& result) {
+Json steps_json(const RunResult& result) {
+  Json list = Json::array();
+  for (const Step& step : steps_of(result)) {
+    list.push_back({{"who", step.who},
+                    {"what", step.what},
+                    {"bytes", or_null(step.bytes)},
+                    {"seconds", or_null(step.seconds)}});
+  }
+  return list;
+}
+
+Json run_object(const RunResult& result, bool with_steps) {
   const RunLabel& label = result.label;
   const bool emulated = label.platform != Platform::kNone;
   Json json;
@@ -185,6 +236,7 @@ Json run_object(const RunResult& result) {
   json["firmware"] = emulated ? name(label.firmware) : "none";
   json["accept_cost_ns"] = label.accept_cost ? Json(label.accept_cost->count()) : Json(nullptr);
   json["kernel"] = label.kernel;
+  json["loader"] = name(label.loader);
   json["accel"] = "tcg";
   json["vcpus"] = 1;
   json["outcome"] = name(result.outcome);
@@ -198,6 +250,9 @@ Json run_object(const RunResult& result) {
   add_emulator(json, result);
   json["fault"] = fault_json(result);
   json["warnings"] = result.warnings;
+  if (with_steps) {
+    json["steps"] = steps_json(result);
+  }
   if (exit_code(result) != kExitDone) {
     json["console_tail"] = result.console_tail;
   }
@@ -213,17 +268,17 @@ std::string to_text(const Json& json, int indent) {
 }  // namespace
 
 std::string run_json(const RunResult& result) {
-  return to_text(run_object(result), -1);
+  return to_text(run_object(result, false), -1);
 }
 
-std::string results_json(std::span<const RunResult> results) {
+std::string results_json(std::span<const RunResult> results, bool with_steps) {
   constexpr int kIndent = 2;
   if (results.size() == 1) {
-    return to_text(run_object(results.front()), kIndent);
+    return to_text(run_object(results.front(), with_steps), kIndent);
   }
   Json runs = Json::array();
   for (const RunResult& result : results) {
-    runs.push_back(run_object(result));
+    runs.push_back(run_object(result, with_steps));
   }
   const auto ratio = speedup(results);
   return to_text({{"runs", runs}, {"speedup", or_null(ratio)}}, kIndent);

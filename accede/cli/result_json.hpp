@@ -11,7 +11,8 @@ namespace accede::cli {
 /// One run as an object on one line.
 [[nodiscard]] std::string run_json(const RunResult& result);
 
-/// One run as an object, several as {"runs":[...],"speedup":...}; indented.
-[[nodiscard]] std::string results_json(std::span<const RunResult> results);
+/// One run as an object, several as {"runs":[...],"speedup":...}; indented. `with_steps`: each with
+/// the flow of the boot.
+[[nodiscard]] std::string results_json(std::span<const RunResult> results, bool with_steps = false);
 
 }  // namespace accede::cli

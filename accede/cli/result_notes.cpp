@@ -35,6 +35,15 @@ std::string fault_text(const Fault& fault) {
   return text;
 }
 
+/// A fault names the place, not the kernel that was there.
+std::string which_kernel(const RunResult& run) {
+  if (!run.kexec_at) {
+    return "";
+  }
+  return run.second_at ? "It happened in the second kernel.\n"
+                       : "It happened after the jump into the second kernel.\n";
+}
+
 std::string lost_text(const RunResult& run) {
   const auto lost = lost_memory(run);
   const bool knows = run.up && run.up->unaccepted.has_value();
@@ -73,11 +82,14 @@ std::string violations_text(const RunResult& run) {
     return "";
   }
   const emulator::ReportHeader& header = report->header;
-  std::string text = "rules that the guest broke:\n";
+  std::string text;
   std::uint64_t listed = 0;
   for (std::size_t i = 0; i < header.violation_slots; ++i) {
     const emulator::Violation& violation = header.violations[i];
     listed += violation.count;
+    if (violation.kind == emulator::EventKind::kGuestPanic) {
+      continue;  // breaks no rule; the outcome says it
+    }
     text += "  " + std::to_string(violation.count) + " x " +
             std::string{kind_name(violation.kind)} + ": it " +
             std::string{kind_meaning(violation.kind)} + "; " +
@@ -87,7 +99,7 @@ std::string violations_text(const RunResult& run) {
   if (header.violation_total > listed) {
     text += "  and " + std::to_string(header.violation_total - listed) + " more at other places\n";
   }
-  return text;
+  return text.empty() ? "" : "rules that the guest broke:\n" + text;
 }
 
 std::string outcome_text(const RunResult& run) {
@@ -96,9 +108,11 @@ std::string outcome_text(const RunResult& run) {
     case Outcome::kReady:
       return "";
     case Outcome::kGuestFault:
-      return (run.fault ? fault_text(*run.fault) : "the guest broke a rule\n") + console_tail(run);
+      return (run.fault ? fault_text(*run.fault) : "the guest broke a rule\n") + which_kernel(run) +
+             console_tail(run);
     case Outcome::kPanic:
-      return "the kernel gave up: " + run.message + "\n" + console_tail(run);
+      return (run.boot_services_exited ? "the kernel gave up: " : "the kernel did not start: ") +
+             run.message + "\n" + console_tail(run);
     case Outcome::kTimeout:
     case Outcome::kReset:
       return run.message + "\n" + console_tail(run);
@@ -106,12 +120,24 @@ std::string outcome_text(const RunResult& run) {
   return "";
 }
 
-std::string work_text(const RunResult& run) {
-  if (run.work && run.work->wrong_pages != 0) {
-    return std::to_string(run.work->wrong_pages) +
-           " pages did not hold what the workload had written to them\n";
+std::string work_text(const std::optional<GuestWork>& work, std::string_view whose) {
+  if (work && work->wrong_pages != 0) {
+    return std::to_string(work->wrong_pages) + " pages did not hold what " + std::string{whose} +
+           " had written to them\n";
   }
   return "";
+}
+
+std::string kexec_text(const RunResult& run) {
+  std::string text;
+  if (run.marked_page && *run.marked_page != "kept") {
+    text += "the page that the first kernel marked did not keep its content through kexec\n";
+  }
+  if (const auto doubles = double_accepts(run); doubles && *doubles != 0) {
+    text += "after the jump memory was accepted that was accepted already, " +
+            std::to_string(*doubles) + " times\n";
+  }
+  return text;
 }
 
 std::string events_text(const RunResult& run) {
@@ -135,7 +161,9 @@ std::string run_notes(const RunResult& run, std::string_view prefix) {
   paragraph(outcome_text(run));
   paragraph(lost_text(run));
   paragraph(violations_text(run));
-  paragraph(work_text(run));
+  paragraph(work_text(run.work, "the workload"));
+  paragraph(work_text(run.second_work, "the second kernel's workload"));
+  paragraph(kexec_text(run));
   paragraph(events_text(run));
   for (const std::string& warning : run.warnings) {
     paragraph("warning: " + warning + "\n");

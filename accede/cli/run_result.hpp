@@ -5,6 +5,7 @@
 #include "accede/cli/boot_options.hpp"
 #include "accede/cli/console_line.hpp"
 #include "accede/cli/failure.hpp"
+#include "accede/cli/kernel_image.hpp"
 #include "accede/cli/report_area.hpp"
 #include "accede/cli/report_line.hpp"
 
@@ -18,7 +19,7 @@ namespace accede::cli {
 
 enum class Outcome {
   kUserspace,   ///< our init (or with --initrd any init) ran
-  kReady,       ///< an EFI program did its work and returned success
+  kReady,       ///< our own kernel, or an EFI program, did its work
   kPanic,       ///< the kernel gave up
   kGuestFault,  ///< the guest broke a rule and was stopped
   kTimeout,
@@ -41,14 +42,21 @@ struct RunLabel {
   FirmwareKind firmware = FirmwareKind::kNever;
   std::string kernel;  ///< version, or file name
   std::optional<std::chrono::nanoseconds> accept_cost;
+  KernelKind kernel_kind = KernelKind::kLinux;
+  LoaderKind loader = LoaderKind::kStub;
+  bool kexec = false;       ///< a jump into a second kernel was asked for
+  std::string policy = {};  ///< how the kernel was told to accept; `name(mode)`
 };
 
 struct RunResult {
   RunLabel label;
   Outcome outcome = Outcome::kReset;
   std::string message;  ///< of a panic or of what else went wrong; may be empty
+  /// Why the launcher or the emulator could not go on: then there is nothing to measure.
+  std::optional<std::string> launcher_error;
 
   // Seconds since QEMU was started.
+  std::optional<double> kernel_started;  ///< the loader or the kernel's EFI stub began
   std::optional<double> boot_services_exited;
   std::optional<double> up_at;
   double total = 0;
@@ -59,6 +67,17 @@ struct RunResult {
   std::optional<Measurement> at_work;
   std::optional<Measurement> at_end;
 
+  // Of a kexec: the first kernel just before the jump, then the second one. `up`, `work` and their
+  // measurements belong to the first kernel.
+  std::optional<GuestState> kexec_state;
+  std::optional<double> kexec_at;  ///< seconds since QEMU was started
+  std::optional<Measurement> at_kexec;
+  std::optional<GuestState> second;
+  std::optional<double> second_at;  ///< seconds since QEMU was started
+  std::optional<Measurement> at_second;
+  std::optional<GuestWork> second_work;
+  std::optional<std::string> marked_page;  ///< `kept` or `lost`, as the second kernel found it
+
   std::optional<Fault> fault;
   std::string encryption;            ///< "Intel TDX", as the kernel says it
   std::optional<Bytes> console_ram;  ///< RAM according to the kernel's own message
@@ -66,7 +85,8 @@ struct RunResult {
   std::vector<std::string> console_tail;  ///< last lines of the console, fit for a terminal
 };
 
-/// Exit code of the command for this run: how it ended, and whether memory held what was written.
+/// Exit code of the command for this run: how it ended, whether memory held what was written, and
+/// whether a second kernel accepted nothing again.
 [[nodiscard]] ExitCode exit_code(const RunResult& result);
 
 /// The report area at the moment that the figures of the guest belong to: at rest when it got that
@@ -83,8 +103,24 @@ struct RunResult {
 
 [[nodiscard]] std::optional<double> kernel_to_init(const RunResult& result);
 
-/// `kernel_to_init` of the first eager run over that of the first lazy run of the same kernel;
-/// nothing when there are not both.
+/// A jump into a second kernel was asked for or happened.
+[[nodiscard]] bool has_kexec(const RunResult& result);
+
+/// From just before the jump until the second kernel was up.
+[[nodiscard]] std::optional<double> kexec_seconds(const RunResult& result);
+
+/// What was accepted meanwhile.
+[[nodiscard]] std::optional<Bytes> accepted_by_kexec(const RunResult& result);
+
+/// Accepts of accepted memory from the jump to the end of the run.
+[[nodiscard]] std::optional<std::uint64_t> double_accepts(const RunResult& result);
+
+/// `kernel_to_init` of the first eager run over that of the first lazy run of this kernel; nothing
+/// when there are not both.
+[[nodiscard]] std::optional<double> speedup(std::span<const RunResult> results,
+                                            std::string_view kernel);
+
+/// The same of the first kernel that ran in both modes.
 [[nodiscard]] std::optional<double> speedup(std::span<const RunResult> results);
 
 }  // namespace accede::cli

@@ -1,5 +1,6 @@
 #include "accede/cli/vm_files.hpp"
 
+#include "accede/cli/boot_archive.hpp"
 #include "accede/cli/file_text.hpp"
 
 #include <system_error>
@@ -20,6 +21,10 @@ namespace {
 constexpr const char* kLinuxOptions =
     "console=ttyS0 panic=-1 no_timer_check cryptomgr.notests pti=off swiotlb=16384";
 
+bool takes_initrd(const RunPlan& plan) {
+  return plan.image.kind != KernelKind::kGuest;
+}
+
 /// A second name for the file; a copy where the file system or a permission does not allow that.
 std::error_code link_or_copy(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -30,18 +35,67 @@ std::error_code link_or_copy(const fs::path& from, const fs::path& to) {
   return error;
 }
 
+/// The programs and files that are only linked.
+std::error_code fill_partition(const BootOptions& options, const RunPlan& plan,
+                               const HostTools& tools, const fs::path& partition) {
+  struct File {
+    bool wanted;
+    const fs::path& from;
+    fs::path to;
+  };
+  const fs::path own = partition / "accede";
+  const File list[] = {
+      {true, tools.launcher, partition / "EFI" / "BOOT" / "BOOTX64.EFI"},
+      {true, plan.kernel, own / "kernel.efi"},
+      {takes_initrd(plan) && !options.kexec, plan.initrd, own / "initrd"},
+      {options.loader == LoaderKind::kAccede, tools.loader, own / "loader.efi"},
+  };
+  std::error_code error;
+  fs::create_directories(partition / "EFI" / "BOOT", error);
+  fs::create_directories(own, error);
+  for (const File& file : list) {
+    if (!error && file.wanted) {
+      error = link_or_copy(file.from, file.to);
+    }
+  }
+  return error;
+}
+
 }  // namespace
 
+RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
+  return {
+      .platform = options.platform,
+      .memory = options.memory,
+      .mode = plan.mode,
+      .firmware = options.firmware,
+      .kernel = plan.image.version.empty() ? plan.kernel.filename().string() : plan.image.version,
+      .accept_cost = options.accept_cost,
+      .kernel_kind = plan.image.kind,
+      .loader = options.loader,
+      .kexec = options.kexec,
+      .policy = std::string{name(plan.mode)}};
+}
+
 std::string kernel_command_line(const BootOptions& options, const RunPlan& plan) {
-  if (!plan.image.is_linux()) {
+  if (plan.image.kind == KernelKind::kEfiProgram) {
     return options.append;
   }
-  std::string line = kLinuxOptions;
-  if (plan.mode == AcceptMode::kEager) {
-    line += " accept_memory=eager";
+  std::string line;
+  if (plan.image.kind == KernelKind::kGuest) {
+    line = "accede.policy=" + std::string{name(plan.mode)};
+  } else {
+    line = kLinuxOptions;
+    line += plan.mode == AcceptMode::kEager ? " accept_memory=eager" : "";
   }
   if (options.touch) {
     line += " accede.touch=" + *options.touch;
+  }
+  if (options.work && plan.image.kind == KernelKind::kGuest) {
+    line += " accede.work=" + *options.work;
+  }
+  if (options.kexec) {
+    line += " accede.kexec=1";
   }
   if (!options.append.empty()) {
     line += " " + options.append;
@@ -63,8 +117,19 @@ std::string launcher_config(const BootOptions& options, const RunPlan& plan) {
     set("events", options.events ? "on" : "off");
     set("sept-ve-disable", options.sept_ve_disable ? "on" : "off");
   }
+  if (options.map_holes != 0) {
+    set("map-holes", std::to_string(options.map_holes));
+  }
+  if (options.map_lie != "none") {
+    set("map-lie", options.map_lie);
+  }
+  if (options.loader == LoaderKind::kAccede) {
+    set("loader", R"(\accede\loader.efi)");
+  }
   set("kernel", R"(\accede\kernel.efi)");
-  set("initrd", R"(\accede\initrd)");
+  if (takes_initrd(plan)) {
+    set("initrd", R"(\accede\initrd)");
+  }
   set("append", kernel_command_line(options, plan));
   return text;
 }
@@ -78,18 +143,7 @@ std::expected<VmFiles, Failure> make_vm_files(const BootOptions& options, const 
   const fs::path partition = directory->path() / "esp";
   VmFiles files{
       .directory = std::move(*directory), .partition = partition, .firmware = tools.firmware};
-  std::error_code error;
-  fs::create_directories(partition / "EFI" / "BOOT", error);
-  fs::create_directories(partition / "accede", error);
-  if (!error) {
-    error = link_or_copy(tools.launcher, partition / "EFI" / "BOOT" / "BOOTX64.EFI");
-  }
-  if (!error) {
-    error = link_or_copy(plan.kernel, partition / "accede" / "kernel.efi");
-  }
-  if (!error) {
-    error = link_or_copy(plan.initrd, partition / "accede" / "initrd");
-  }
+  std::error_code error = fill_partition(options, plan, tools, partition);
   if (!error && tools.firmware.variables) {
     files.firmware.variables = files.directory.path() / "variables.fd";
     fs::copy_file(*tools.firmware.variables, *files.firmware.variables, error);
@@ -97,6 +151,13 @@ std::expected<VmFiles, Failure> make_vm_files(const BootOptions& options, const 
   }
   if (error) {
     return std::unexpected{missing("cannot fill " + partition.string() + ": " + error.message())};
+  }
+  if (options.kexec && takes_initrd(plan)) {
+    const auto archive =
+        write_boot_archive(plan.initrd, plan.kernel, partition / "accede" / "initrd");
+    if (!archive) {
+      return std::unexpected{archive.error()};
+    }
   }
   const auto written =
       write_text(partition / "accede" / "accede.cfg", launcher_config(options, plan));

@@ -5,6 +5,7 @@
 #include "accede/cli/failure.hpp"
 #include "accede/cli/host_tools.hpp"
 #include "accede/cli/kernel_image.hpp"
+#include "accede/cli/run_result.hpp"
 #include "accede/cli/temp_dir.hpp"
 
 #include <expected>
@@ -21,7 +22,11 @@ struct RunPlan {
   std::filesystem::path initrd;
 };
 
-/// The kernel command line: ours, the mode, the workload, the user's, in this order.
+/// The run's parameters, for its report.
+[[nodiscard]] RunLabel label_of(const BootOptions& options, const RunPlan& plan);
+
+/// The kernel command line: ours, the mode, the workload, kexec, the user's, in this order. An EFI
+/// program that is not ours gets only the user's.
 [[nodiscard]] std::string kernel_command_line(const BootOptions& options, const RunPlan& plan);
 
 /// The launcher's configuration file (docs/emulator.md).

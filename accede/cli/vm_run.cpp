@@ -68,7 +68,8 @@ class VmRun {
         context_{context},
         files_{files},
         watcher_{label_of(options, plan),
-                 {.our_init = !options.initrd.has_value(), .linux = plan.image.is_linux()}} {}
+                 {.our_init = !options.initrd.has_value() || plan.image.kind == KernelKind::kGuest,
+                  .kernel = plan.image.kind != KernelKind::kEfiProgram}} {}
 
   std::expected<RunResult, Failure> run();
 
@@ -330,12 +331,10 @@ std::expected<RunResult, Failure> VmRun::run() {
       return std::unexpected{stepped.error()};
     }
   }
+  // What was said before the end but not read yet, such as why a loader returned.
+  read_console();
   child_->kill();
-  if (watcher_.launcher_error()) {
-    return std::unexpected{
-        Failure{kExitTestedFailed, "the launcher cannot go on: " + *watcher_.launcher_error()}};
-  }
-  if (child_status_ && !watcher_.launcher_seen()) {
+  if (child_status_ && !watcher_.launcher_seen() && !watcher_.launcher_error()) {
     const std::string text = errors_text();
     return std::unexpected{missing("QEMU could not run the VM (" + describe_status(*child_status_) +
                                    ")" + (text.empty() ? "" : ": " + text))};
@@ -344,16 +343,6 @@ std::expected<RunResult, Failure> VmRun::run() {
 }
 
 }  // namespace
-
-RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
-  return {
-      .platform = options.platform,
-      .memory = options.memory,
-      .mode = plan.mode,
-      .firmware = options.firmware,
-      .kernel = plan.image.version.empty() ? plan.kernel.filename().string() : plan.image.version,
-      .accept_cost = options.accept_cost};
-}
 
 std::expected<RunResult, Failure> run_vm(const BootOptions& options, const RunPlan& plan,
                                          const RunContext& context) {

@@ -24,12 +24,9 @@ struct RunContext {
 };
 
 /// Starts QEMU, follows the boot to its end, stops QEMU and removes every file. A failure when
-/// there is nothing to report: QEMU or the launcher cannot go on, or a signal came.
+/// there is nothing to report: QEMU cannot go on, or a signal came.
 [[nodiscard]] std::expected<RunResult, Failure> run_vm(const BootOptions& options,
                                                        const RunPlan& plan,
                                                        const RunContext& context);
-
-/// The run's parameters, for its report.
-[[nodiscard]] RunLabel label_of(const BootOptions& options, const RunPlan& plan);
 
 }  // namespace accede::cli

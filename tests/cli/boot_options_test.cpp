@@ -1,4 +1,5 @@
 #include "accede/cli/boot_options.hpp"
+#include "accede/cli/option_combinations.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -57,6 +58,27 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"VcpusZero", [](auto& raw) { raw.vcpus = "0"; }, "--vcpus '0'"},
         BadCase{"SeptVe", [](auto& raw) { raw.sept_ve_disable = "yes"; }, "--sept-ve-disable"},
         BadCase{"Touch", [](auto& raw) { raw.touch = "some"; }, "--touch 'some'"},
+        BadCase{"Work",
+                [](auto& raw) {
+                  raw.work = "sleep";
+                  raw.touch = "all";
+                },
+                "--work 'sleep': expected touch, random, fill"},
+        BadCase{"MapHolesText", [](auto& raw) { raw.map_holes = "-1"; }, "--map-holes '-1'"},
+        BadCase{"MapLieWord", [](auto& raw) { raw.map_lie = "white"; }, "--map-lie 'white'"},
+        BadCase{"MapLieAcceptAll",
+                [](auto& raw) {
+                  raw.map_lie = "wrap";
+                  raw.firmware = "accept-all";
+                },
+                "accept-all leaves none"},
+        BadCase{"MapLieNone",
+                [](auto& raw) {
+                  raw.map_lie = "wrap";
+                  raw.platform = "none";
+                },
+                "--map-lie"},
+        BadCase{"MapHolesMany", [](auto& raw) { raw.map_holes = "1001"; }, "0 to 1000"},
         BadCase{"TouchMore", [](auto& raw) { raw.touch = "5G"; }, "more than the VM"},
         BadCase{"AppendLines", [](auto& raw) { raw.append = "a\nkernel=x"; }, "control characters"},
         BadCase{"AppendLong", [](auto& raw) { raw.append = std::string(1501, 'a'); }, "--append"}),
@@ -70,17 +92,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "--firmware handshake: not yet"},
         BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
                 "--firmware-accept: not yet"},
-        BadCase{"LoaderAccede", [](auto& raw) { raw.loader = "accede"; }, "not yet"},
         BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
-        BadCase{"Kexec", [](auto& raw) { raw.kexec = true; }, "--kexec: not yet"},
-        BadCase{"Steps", [](auto& raw) { raw.steps = true; }, "--steps: not yet"},
         BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "4"; }, "not yet"},
         BadCase{"Strict", [](auto& raw) { raw.strict = ""; }, "--strict: not yet"},
         BadCase{"Kvm", [](auto& raw) { raw.accel = "kvm"; }, "--accel kvm: not yet"},
-        BadCase{"Report", [](auto& raw) { raw.report = "a.html"; }, "--report: not yet"},
-        BadCase{"Guest", [](auto& raw) { raw.kernel = "linux,guest"; }, "--kernel guest: not yet"},
-        BadCase{"Background", [](auto& raw) { raw.accept = "background"; },
-                "--accept background: not yet"}),
+        BadCase{"Report", [](auto& raw) { raw.report = "a.html"; }, "--report: not yet"}),
     [](const auto& test) { return std::string{test.param.what}; });
 
 INSTANTIATE_TEST_SUITE_P(Contradictions, BootOptionsBad,
@@ -121,6 +137,49 @@ INSTANTIATE_TEST_SUITE_P(Contradictions, BootOptionsBad,
                                                    },
                                                    "--events: --platform none"}),
                          [](const auto& test) { return std::string{test.param.what}; });
+
+INSTANTIATE_TEST_SUITE_P(
+    KernelsThatCannot, BootOptionsBad,
+    ::testing::Values(BadCase{"BackgroundLinux", [](auto& raw) { raw.accept = "background"; },
+                              "Linux has no background acceptance"},
+                      BadCase{"BackgroundInAList",
+                              [](auto& raw) {
+                                raw.kernel = "guest,linux";
+                                raw.accept = "lazy,background";
+                              },
+                              "Linux has no background acceptance"},
+                      BadCase{"LoaderForGuest",
+                              [](auto& raw) {
+                                raw.kernel = "linux,guest";
+                                raw.loader = "accede";
+                              },
+                              "--loader accede: starts a Linux"},
+                      BadCase{"WorkWithoutTouch",
+                              [](auto& raw) {
+                                raw.kernel = "guest";
+                                raw.work = "fill";
+                              },
+                              "give both"},
+                      BadCase{"RandomWorkOfLinux",
+                              [](auto& raw) {
+                                raw.kernel = "guest,linux";
+                                raw.touch = "1G";
+                                raw.work = "random";
+                              },
+                              "--work random: accede's own kernel"},
+                      BadCase{"InitrdForGuest",
+                              [](auto& raw) {
+                                raw.kernel = "guest";
+                                raw.initrd = "i.cpio";
+                              },
+                              "--initrd: accede's own kernel (guest) takes none"},
+                      BadCase{"KexecInForeignInit",
+                              [](auto& raw) {
+                                raw.initrd = "i.cpio";
+                                raw.kexec = true;
+                              },
+                              "--kexec is done by the built-in init"}),
+    [](const auto& test) { return std::string{test.param.what}; });
 
 TEST(BootOptions, DefaultsAreTheContracts) {
   const auto options = check_boot_options({});
@@ -184,6 +243,80 @@ TEST(BootOptions, LazyWithoutEmulatorIsNoContradiction) {
   raw.platform = "none";
   raw.accept = "lazy";
   EXPECT_TRUE(check_boot_options(raw));
+}
+
+TEST(BootOptions, OurOwnKernelTakesEveryModeAndWork) {
+  RawBootOptions raw;
+  raw.kernel = "guest";
+  raw.accept = "lazy,eager,background";
+  raw.touch = "all";
+  raw.work = "random";
+  raw.kexec = true;
+  raw.steps = true;
+  raw.map_holes = "1000";
+  const auto options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_THAT(options->modes,
+              ElementsAre(AcceptMode::kLazy, AcceptMode::kEager, AcceptMode::kBackground));
+  EXPECT_EQ(options->work, "random");
+  EXPECT_TRUE(options->kexec && options->steps);
+  EXPECT_EQ(options->map_holes, 1000U);
+}
+
+TEST(BootOptions, GuestAndLinuxDoTheSameWork) {
+  RawBootOptions raw;
+  raw.kernel = "guest,linux";
+  raw.touch = "1G";
+  raw.work = "touch";
+  EXPECT_TRUE(check_boot_options(raw));
+}
+
+TEST(BootOptions, LinuxStartsFromOurLoader) {
+  RawBootOptions raw;
+  raw.kernel = "linux,debian-6.1";
+  raw.loader = "accede";
+  const auto options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_EQ(options->loader, LoaderKind::kAccede);
+}
+
+TEST(BootOptions, TwoKernelsHaveTwiceTheTime) {
+  RawBootOptions raw;
+  raw.kexec = true;
+  EXPECT_EQ(check_boot_options(raw)->timeout, std::chrono::seconds{256});
+  raw.timeout = "7";
+  EXPECT_EQ(check_boot_options(raw)->timeout, std::chrono::seconds{7});
+}
+
+TEST(BootOptions, WordsOfModesAndLoadersAreTheContracts) {
+  EXPECT_EQ(name(AcceptMode::kLazy), "lazy");
+  EXPECT_EQ(name(AcceptMode::kEager), "eager");
+  EXPECT_EQ(name(AcceptMode::kBackground), "background");
+  EXPECT_EQ(name(LoaderKind::kStub), "stub");
+  EXPECT_EQ(name(LoaderKind::kAccede), "accede");
+}
+
+TEST(KindFits, OnlyABzImageStartsFromOurLoader) {
+  BootOptions options;
+  EXPECT_TRUE(check_kind_fits(options, KernelKind::kEfiProgram, "a.efi"));
+  options.loader = LoaderKind::kAccede;
+  EXPECT_TRUE(check_kind_fits(options, KernelKind::kLinux, "linux"));
+  for (const KernelKind kind : {KernelKind::kEfiProgram, KernelKind::kUnified}) {
+    const auto fits = check_kind_fits(options, kind, "a.efi");
+    ASSERT_FALSE(fits);
+    EXPECT_EQ(fits.error().exit_code, kExitUsage);
+    EXPECT_THAT(fits.error().message, HasSubstr("needs a Linux bzImage; a.efi is a"));
+  }
+}
+
+TEST(KindFits, OnlyLinuxAndOurKernelStartThemselvesAgain) {
+  BootOptions options;
+  options.kexec = true;
+  EXPECT_TRUE(check_kind_fits(options, KernelKind::kLinux, "linux"));
+  EXPECT_TRUE(check_kind_fits(options, KernelKind::kGuest, "guest"));
+  const auto fits = check_kind_fits(options, KernelKind::kEfiProgram, "a.efi");
+  ASSERT_FALSE(fits);
+  EXPECT_THAT(fits.error().message, HasSubstr("a.efi is an EFI program"));
 }
 
 TEST(BootOptions, ListsKeepEmptyParts) {

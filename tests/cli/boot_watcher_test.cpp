@@ -239,17 +239,17 @@ TEST(BootWatcher, TheTailLeavesOutOurOwnLinesAndControls) {
   watcher.timed_out(2.0, "");
   const RunResult result = watcher.take_result();
   EXPECT_THAT(result.console_tail, ElementsAre("one", std::string(300, 'x')));
-  EXPECT_THAT(result.warnings, ElementsAre("the guest's init says: m"));
+  EXPECT_THAT(result.warnings, ElementsAre("the guest says: m"));
 }
 
 TEST(BootWatcher, AnEfiProgramThatReturnsIsReady) {
-  BootWatcher watcher = in_kernel({.our_init = true, .linux = false});
+  BootWatcher watcher = in_kernel({.our_init = true, .kernel = false});
   watcher.report_line(3.0, R"({"event":"kernel-returned","status":0})");
   EXPECT_EQ(finish(watcher).outcome, Outcome::kReady);
 }
 
 TEST(BootWatcher, AnEfiProgramThatFailsIsAPanic) {
-  BootWatcher watcher = in_kernel({.our_init = true, .linux = false});
+  BootWatcher watcher = in_kernel({.our_init = true, .kernel = false});
   watcher.report_line(3.0, R"({"event":"kernel-returned","status":9223372036854775822})");
   const RunResult result = finish(watcher);
   EXPECT_EQ(result.outcome, Outcome::kPanic);
@@ -270,7 +270,7 @@ TEST(BootWatcher, ALauncherErrorStopsAtOnce) {
 }
 
 TEST(BootWatcher, AForeignInitIsDoneWhenTheVmGoesOff) {
-  BootWatcher watcher = in_kernel({.our_init = false, .linux = true});
+  BootWatcher watcher = in_kernel({.our_init = false, .kernel = true});
   watcher.console_line(5.0, "[    2.9] Run /init as init process");
   ASSERT_TRUE(watcher.wants_measurement());
   watcher.measured(5.1, measurement(1));
@@ -283,7 +283,7 @@ TEST(BootWatcher, AForeignInitIsDoneWhenTheVmGoesOff) {
 }
 
 TEST(BootWatcher, AForeignInitThatStaysIsATimeoutThatSaysSo) {
-  BootWatcher watcher = in_kernel({.our_init = false, .linux = true});
+  BootWatcher watcher = in_kernel({.our_init = false, .kernel = true});
   watcher.console_line(5.0, "[    2.9] Run /init as init process");
   watcher.measured(5.1, {});
   watcher.timed_out(20.0, "");

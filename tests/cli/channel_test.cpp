@@ -209,5 +209,47 @@ TEST(Qmp, QuotesFileNames) {
   EXPECT_EQ(command["arguments"]["filename"], "/tmp/a \"b\"");
 }
 
+TEST(ConsoleLine, ReadsTheLinesOfOurOwnKernel) {
+  const auto ready = parse_console_line(
+      R"(ACCEDE-GUEST {"step":"ready","generation":2,"marked_page":"kept","used_bytes":5,)"
+      R"("table":"hand-over","meminfo":{"MemTotal":9}})");
+  ASSERT_TRUE(std::holds_alternative<GuestUp>(ready));
+  const auto& up = std::get<GuestUp>(ready);
+  EXPECT_TRUE(up.own_kernel);
+  EXPECT_EQ(up.generation, 2U);
+  EXPECT_EQ(up.marked_page, "kept");
+  EXPECT_EQ(up.state.used, Bytes{5});
+  EXPECT_FALSE(up.state.page_info || up.state.accepted || up.state.unaccepted);
+  EXPECT_EQ(up.state.table, "hand-over");
+  const auto fault = parse_console_line(R"(ACCEDE-GUEST {"step":"fault","message":"m"})");
+  ASSERT_TRUE(std::holds_alternative<GuestFaultLine>(fault));
+  EXPECT_EQ(std::get<GuestFaultLine>(fault).message, "m");
+  EXPECT_TRUE(
+      std::holds_alternative<GuestKexec>(parse_console_line(R"(ACCEDE-GUEST {"step":"kexec"})")));
+}
+
+TEST(ConsoleLine, EachPartHasItsOwnWordForUp) {
+  for (const char* const line :
+       {R"(ACCEDE-GUEST {"step":"up"})", R"(ACCEDE-INIT {"step":"ready"})",
+        R"(ACCEDE-INIT {"step":"fault"})", R"(ACCEDE-GUEST {"step":"later"})"}) {
+    EXPECT_TRUE(std::holds_alternative<OtherLine>(parse_console_line(line))) << line;
+  }
+}
+
+TEST(ConsoleLine, FieldsOfTheWrongTypeAreNotThere) {
+  const auto line = parse_console_line(
+      R"(ACCEDE-GUEST {"step":"ready","generation":"two","used_bytes":-1,"table":7})");
+  ASSERT_TRUE(std::holds_alternative<GuestUp>(line));
+  EXPECT_EQ(std::get<GuestUp>(line).generation, 1U);
+  EXPECT_FALSE(std::get<GuestUp>(line).state.used);
+  EXPECT_EQ(std::get<GuestUp>(line).state.table, "");
+}
+
+TEST(ConsoleLine, ReadsWhyOurLoaderRefuses) {
+  const auto line = parse_console_line("accede-loader: the initrd is larger than memory");
+  ASSERT_TRUE(std::holds_alternative<Refusal>(line));
+  EXPECT_EQ(std::get<Refusal>(line).reason, "the initrd is larger than memory");
+}
+
 }  // namespace
 }  // namespace accede::cli

@@ -1,6 +1,7 @@
 // Stands in for QEMU where a test needs a VM that behaves in a particular way at once. Takes
 // QEMU's arguments, finds its channels and memory size in them, and plays $ACCEDE_FAKE:
 //   userspace fault panic reset hang silent launcher-error exit return work custom-init killed
+//   guest kexec refusal
 // Writes its process id to $ACCEDE_FAKE_PID when it runs.
 #include "tests/cli/made_up_report.hpp"
 
@@ -144,6 +145,27 @@ class FakeVm {
   void* ram_ = nullptr;
 };
 
+/// Our own kernel.
+void play_guest(FakeVm& vm) {
+  vm.console(R"(ACCEDE-GUEST {"step":"ready","generation":1,"release":"accede-guest 0.1.0",)"
+             R"("used_bytes":4096,"meminfo":{"MemTotal":9000,"MemFree":8000,"Unaccepted":1000}})");
+  vm.wait_for_host();
+  vm.console(R"(ACCEDE-GUEST {"step":"off"})");
+  vm.shutdown("guest-shutdown");
+}
+
+/// A Linux that has started its init and starts itself again.
+void play_kexec(FakeVm& vm) {
+  vm.up();
+  vm.wait_for_host();
+  vm.console(R"(ACCEDE-INIT {"step":"kexec","meminfo":{"MemTotal":9000,"Unaccepted":900}})");
+  vm.wait_for_host();
+  vm.console(R"(ACCEDE-INIT {"step":"up","generation":2,"meminfo":{"Unaccepted":800}})");
+  vm.wait_for_host();
+  vm.console(R"(ACCEDE-INIT {"step":"off"})");
+  vm.shutdown("guest-shutdown");
+}
+
 void play(FakeVm& vm, std::string_view scene) {
   if (scene == "silent") {
     return;
@@ -152,8 +174,19 @@ void play(FakeVm& vm, std::string_view scene) {
     vm.report(R"({"event":"error","message":"this processor has no SVM"})");
     return;
   }
+  if (scene == "refusal") {
+    vm.report(R"({"event":"launcher","version":"fake"})");
+    vm.report(R"({"event":"kernel-start"})");
+    vm.console("accede-loader: the kernel is truncated");
+    vm.report(R"({"event":"kernel-returned","status":9223372036854775809})");
+    return;
+  }
   vm.boot();
-  if (scene == "fault") {
+  if (scene == "guest") {
+    play_guest(vm);
+  } else if (scene == "kexec") {
+    play_kexec(vm);
+  } else if (scene == "fault") {
     vm.report(R"({"event":"fault","kind":"unaccepted-access","gpa":"0x100200000",)"
               R"("rip":"0xffffffff81000000","state":"pending","message":"accept it first"})");
   } else if (scene == "panic") {

@@ -73,6 +73,8 @@ class ProcessTest : public ::testing::Test {
     ASSERT_TRUE(write_text(path("lib/init.cpio"), "init"));
     ASSERT_TRUE(write_text(path("ovmf"), "firmware"));
     put_kernel(bz_image());
+    put_image("lib/accede-guest.efi", efi_program());
+    put_image("lib/accede-loader.efi", efi_program());
     environment_ = {{"PATH", "/usr/bin:/bin"},         {"HOME", path("home")},
                     {"TMPDIR", path("tmp")},           {"XDG_CACHE_HOME", path("cache")},
                     {"ACCEDE_LIB_DIR", path("lib")},   {"ACCEDE_OVMF", path("ovmf")},
@@ -82,11 +84,12 @@ class ProcessTest : public ::testing::Test {
 
   [[nodiscard]] fs::path path(const std::string& name) const { return directory_->path() / name; }
 
-  void put_kernel(const ImageBuilder& image) {
+  void put_kernel(const ImageBuilder& image) { put_image("kernel", image); }
+  void put_image(const std::string& name, const ImageBuilder& image) {
     const auto view = image.view();
     std::string text(view.size(), '\0');
     std::ranges::transform(view, text.begin(), [](std::byte b) { return static_cast<char>(b); });
-    ASSERT_TRUE(write_text(path("kernel"), text));
+    ASSERT_TRUE(write_text(path(name), text));
   }
 
   pid_t start(std::vector<std::string> arguments) {

@@ -105,7 +105,63 @@ TEST_F(ProcessTest, ALauncherThatCannotGoOnSaysWhy) {
   const Answer answer = play("launcher-error");
   EXPECT_EQ(answer.exit_code, kExitTestedFailed);
   EXPECT_EQ(answer.err, "accede boot: the launcher cannot go on: this processor has no SVM\n");
+  EXPECT_THAT(answer.out, IsEmpty());
   expect_nothing_left();
+}
+
+TEST_F(ProcessTest, ALauncherThatCannotGoOnGivesADocument) {
+  const Answer answer = play("launcher-error", {"--json", "--accept", "lazy,eager"});
+  EXPECT_EQ(answer.exit_code, kExitTestedFailed);
+  EXPECT_EQ(answer.err, "accede boot: the launcher cannot go on: this processor has no SVM\n");
+  const json document = json::parse(answer.out);
+  EXPECT_EQ(document["outcome"], "reset");
+  EXPECT_EQ(document["message"], "the launcher cannot go on: this processor has no SVM");
+}
+
+TEST_F(ProcessTest, OurOwnKernelIsChosenByItsName) {
+  environment_["ACCEDE_FAKE"] = "guest";
+  const Answer answer = wait(start({"--kernel", "guest", "--accept", "lazy,background", "--json"}));
+  EXPECT_EQ(answer.exit_code, kExitDone) << answer.err;
+  const json document = json::parse(answer.out);
+  ASSERT_EQ(document["runs"].size(), 2U);
+  const json& run = document["runs"][1];
+  EXPECT_EQ(run["accept_mode"], "background");
+  EXPECT_EQ(run["kernel"], "accede-guest");
+  EXPECT_EQ(run["outcome"], "ready");
+  EXPECT_EQ(run["guest"]["used_bytes"], 4096);
+  expect_nothing_left();
+}
+
+TEST_F(ProcessTest, AKexecIsReported) {
+  const Answer answer = play("kexec", {"--kexec", "--json", "--steps"});
+  EXPECT_EQ(answer.exit_code, kExitDone) << answer.err << answer.out;
+  const json document = json::parse(answer.out);
+  EXPECT_EQ(document["outcome"], "userspace");
+  EXPECT_EQ(document["kexec"]["unaccepted_before_bytes"], 900);
+  EXPECT_EQ(document["kexec"]["unaccepted_after_bytes"], 800);
+  EXPECT_EQ(document["kexec"]["double_accepts"], 0);
+  EXPECT_TRUE(document["steps"].is_array());
+  expect_nothing_left();
+}
+
+TEST_F(ProcessTest, AKexecThatNeverCameFails) {
+  const Answer answer = play("userspace", {"--kexec"});
+  EXPECT_EQ(answer.exit_code, kExitTestedFailed);
+  EXPECT_THAT(answer.out, HasSubstr("the guest did not jump into a second kernel"));
+}
+
+TEST_F(ProcessTest, ALoaderThatRefusesSaysWhy) {
+  const Answer answer = play("refusal", {"--loader", "accede"});
+  EXPECT_EQ(answer.exit_code, kExitTestedFailed);
+  EXPECT_THAT(answer.out, HasSubstr("the kernel did not start: the loader refused it: the kernel "
+                                    "is truncated\n"));
+}
+
+TEST_F(ProcessTest, StepsStandBelowTheTable) {
+  const Answer answer = play("userspace", {"--steps"});
+  EXPECT_EQ(answer.exit_code, kExitDone);
+  EXPECT_THAT(answer.out, HasSubstr("firmware"));
+  EXPECT_GT(answer.out.size(), play("userspace").out.size());
 }
 
 TEST_F(ProcessTest, AGuestThatHangsTimesOut) {
@@ -190,6 +246,10 @@ TEST_F(ProcessTest, BadFilesAreUsageErrorsInOneLine) {
            {"--kernel", kernel, "--console", path("none/console")},
            {"--kernel", kernel, "--events", path("none/events")},
            {"--kernel", kernel, "--memory", "512M"},
+           {"--kernel", kernel, "--accept", "background"},
+           {"--kernel", path("lib/accede-guest.efi"), "--loader", "accede"},
+           {"--kernel", path("lib/accede-guest.efi"), "--kexec"},
+           {"--kernel", "guest", "--loader", "accede"},
            {"--kernel", kernel, "--memory", "501G"},
            {"--kernel", kernel, "--memory", "500G", "--accept", "eager"},
        }) {
@@ -217,6 +277,18 @@ TEST_F(ProcessTest, WhatIsMissingIsNamedWithItsPackage) {
   answer = boot();
   EXPECT_EQ(answer.exit_code, kExitMissing);
   EXPECT_THAT(answer.err, HasSubstr("BOOTX64.EFI is missing"));
+}
+
+TEST_F(ProcessTest, OnlyWhatABootNeedsHasToBeThere) {
+  fs::remove(path("lib/accede-guest.efi"));
+  fs::remove(path("lib/accede-loader.efi"));
+  EXPECT_EQ(boot().exit_code, kExitDone);
+  Answer answer = wait(start({"--kernel", "guest"}));
+  EXPECT_EQ(answer.exit_code, kExitMissing);
+  EXPECT_THAT(answer.err, HasSubstr("accede-guest.efi is missing"));
+  answer = boot({"--loader", "accede"});
+  EXPECT_EQ(answer.exit_code, kExitMissing);
+  EXPECT_THAT(answer.err, HasSubstr("accede-loader.efi is missing"));
 }
 
 TEST_F(ProcessTest, SavesTheConsole) {

@@ -270,12 +270,23 @@ TEST(ResultTable, ShowsAFaultInWords) {
   EXPECT_THAT(text, HasSubstr("and 4 more at other places"));
 }
 
+TEST(ResultTable, AFatalErrorThatTheGuestReportsBreaksNoRule) {
+  RunResult run = faulty();
+  emulator::ReportHeader& header = run.at_end->report->header;
+  header.violation_total = 1;
+  header.violations[0].kind = emulator::EventKind::kGuestPanic;
+  EXPECT_THAT(results_text(std::span{&run, 1}), Not(HasSubstr("rules that the guest broke")));
+  EXPECT_EQ(run_object(run)["violations"][0]["kind"], "guest-panic");
+}
+
 TEST(ResultTable, ShowsPanicsTimeoutsAndWarnings) {
   RunResult run = made_up_result();
   run.outcome = Outcome::kPanic;
   run.message = "no root";
   run.warnings = {"odd"};
   EXPECT_THAT(results_text(std::span{&run, 1}), HasSubstr("the kernel gave up: no root\n"));
+  run.boot_services_exited.reset();
+  EXPECT_THAT(results_text(std::span{&run, 1}), HasSubstr("the kernel did not start: no root\n"));
   EXPECT_THAT(results_text(std::span{&run, 1}), HasSubstr("The console showed nothing."));
   EXPECT_THAT(results_text(std::span{&run, 1}), HasSubstr("warning: odd\n"));
   run.outcome = Outcome::kTimeout;
@@ -288,7 +299,7 @@ TEST(ResultTable, SeveralKernelsAreToldApart) {
   runs[1].label.kernel = "6.1.0-56-cloud-amd64";
   runs.push_back(made_up_result());
   const std::string text = results_text(runs);
-  EXPECT_THAT(text, HasSubstr("lazy 6.12.1-made-up  eager 6.1.0-56-cloud-amd64"));
+  EXPECT_THAT(text, HasSubstr("6.12.1-made-up lazy  6.1.0-56-cloud-amd64 eager"));
   EXPECT_THAT(text, HasSubstr("6.12.1-made-up, 6.1.0-56-cloud-amd64 as a TDX guest"));
 }
 

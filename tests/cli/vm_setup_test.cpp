@@ -55,6 +55,68 @@ TEST(KernelCommandLine, AnEfiProgramGetsOnlyTheUsersText) {
   EXPECT_EQ(kernel_command_line(options(raw), plan), "run");
 }
 
+RunPlan guest_plan(AcceptMode mode = AcceptMode::kLazy) {
+  return {.mode = mode,
+          .kernel = "/lib/accede-guest.efi",
+          .image = {.kind = KernelKind::kGuest, .version = "accede-guest"},
+          .initrd = "/init.cpio"};
+}
+
+TEST(KernelCommandLine, OurKernelGetsItsOwnWords) {
+  RawBootOptions raw;
+  raw.kernel = "guest";
+  EXPECT_EQ(kernel_command_line(options(raw), guest_plan()), "accede.policy=lazy");
+  raw.append = "x=y";
+  raw.touch = "all";
+  raw.work = "fill";
+  raw.kexec = true;
+  EXPECT_EQ(kernel_command_line(options(raw), guest_plan(AcceptMode::kBackground)),
+            "accede.policy=background accede.touch=all accede.work=fill accede.kexec=1 x=y");
+}
+
+TEST(KernelCommandLine, LinuxIsToldToStartItselfAgain) {
+  RawBootOptions raw;
+  raw.kexec = true;
+  raw.touch = "1M";
+  raw.work = "touch";
+  raw.append = "nokaslr";
+  EXPECT_THAT(kernel_command_line(options(raw), linux_plan()),
+              AllOf(StartsWith("console=ttyS0 "),
+                    testing::EndsWith(" accede.touch=1048576 accede.kexec=1 nokaslr")));
+}
+
+TEST(Label, RepeatsWhatTheReportNeeds) {
+  RawBootOptions raw;
+  raw.loader = "accede";
+  raw.kexec = true;
+  RunLabel label = label_of(options(raw), linux_plan(AcceptMode::kEager));
+  EXPECT_EQ(label.kernel, "6.12");
+  EXPECT_EQ(label.kernel_kind, KernelKind::kLinux);
+  EXPECT_EQ(label.loader, LoaderKind::kAccede);
+  EXPECT_TRUE(label.kexec);
+  EXPECT_EQ(label.policy, "eager");
+  label = label_of(options(), guest_plan());
+  EXPECT_EQ(label.kernel, "accede-guest");
+  EXPECT_EQ(label.kernel_kind, KernelKind::kGuest);
+}
+
+TEST(LauncherConfig, NamesOurLoaderAndTheHoles) {
+  RawBootOptions raw;
+  raw.loader = "accede";
+  raw.map_holes = "200";
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()),
+              HasSubstr("\nmap-holes=200\nloader=\\accede\\loader.efi\n"
+                        "kernel=\\accede\\kernel.efi\ninitrd=\\accede\\initrd\nappend="));
+}
+
+TEST(LauncherConfig, LeavesOutWhatIsNotThere) {
+  const std::string text = launcher_config(options(), linux_plan());
+  EXPECT_THAT(text, Not(HasSubstr("map-holes")));
+  EXPECT_THAT(text, Not(HasSubstr("loader=")));
+  EXPECT_THAT(launcher_config(options(), guest_plan()),
+              AllOf(Not(HasSubstr("initrd")), HasSubstr("\nappend=accede.policy=lazy\n")));
+}
+
 TEST(LauncherConfig, SaysEverythingOfTheContract) {
   RawBootOptions raw;
   raw.firmware = "accept-all";
@@ -148,7 +210,9 @@ TEST_F(VmFilesTest, FillsAPartitionAndRemovesIt) {
       .qemu = "qemu",
       .firmware = {.code = path("usr/share/OVMF/OVMF_CODE_4M.fd"), .variables = path("variables")},
       .launcher = path("launcher"),
-      .init = path("init")};
+      .init = path("init"),
+      .guest = {},
+      .loader = {}};
   RunPlan plan = linux_plan();
   plan.kernel = path("kernel");
   plan.initrd = path("init");
@@ -169,12 +233,82 @@ TEST_F(VmFilesTest, FillsAPartitionAndRemovesIt) {
   EXPECT_TRUE(fs::exists(path("kernel")));
 }
 
+TEST_F(VmFilesTest, AddsOurLoaderWhenItIsWanted) {
+  for (const char* const name : {"launcher", "init", "kernel", "loader"}) {
+    put(name, name);
+  }
+  const HostTools tools{.qemu = "qemu",
+                        .firmware = {.code = "f", .variables = std::nullopt},
+                        .launcher = path("launcher"),
+                        .init = path("init"),
+                        .guest = {},
+                        .loader = path("loader")};
+  RunPlan plan = linux_plan();
+  plan.kernel = path("kernel");
+  plan.initrd = path("init");
+  RawBootOptions raw;
+  const auto without = make_vm_files(options(raw), plan, tools);
+  ASSERT_TRUE(without);
+  EXPECT_FALSE(fs::exists(without->partition / "accede" / "loader.efi"));
+  raw.loader = "accede";
+  const auto files = make_vm_files(options(raw), plan, tools);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_EQ(fs::file_size(files->partition / "accede" / "loader.efi"), 6U);
+}
+
+TEST_F(VmFilesTest, OurKernelGetsNoInitrd) {
+  for (const char* const name : {"launcher", "init", "guest"}) {
+    put(name, name);
+  }
+  const HostTools tools{.qemu = "qemu",
+                        .firmware = {.code = "f", .variables = std::nullopt},
+                        .launcher = path("launcher"),
+                        .init = path("init"),
+                        .guest = path("guest"),
+                        .loader = {}};
+  RunPlan plan = guest_plan();
+  plan.kernel = path("guest");
+  plan.initrd = path("init");
+  RawBootOptions raw;
+  raw.kernel = "guest";
+  raw.kexec = true;
+  const auto files = make_vm_files(options(raw), plan, tools);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_TRUE(fs::exists(files->partition / "accede" / "kernel.efi"));
+  EXPECT_FALSE(fs::exists(files->partition / "accede" / "initrd"));
+}
+
+TEST_F(VmFilesTest, ALinuxThatStartsItselfAgainFindsItsKernelInTheInitrd) {
+  put("launcher", "L");
+  put("init", "INIT");
+  put("kernel", std::string(5000, 'K'));
+  const HostTools tools{.qemu = "qemu",
+                        .firmware = {.code = "f", .variables = std::nullopt},
+                        .launcher = path("launcher"),
+                        .init = path("init"),
+                        .guest = {},
+                        .loader = {}};
+  RunPlan plan = linux_plan();
+  plan.kernel = path("kernel");
+  plan.initrd = path("init");
+  RawBootOptions raw;
+  raw.kexec = true;
+  const auto files = make_vm_files(options(raw), plan, tools);
+  ASSERT_TRUE(files) << files.error().message;
+  const auto initrd = read_bytes(files->partition / "accede" / "initrd", kMaxBootFile);
+  ASSERT_TRUE(initrd);
+  EXPECT_GT(initrd->size(), 5000U);
+  EXPECT_EQ(fs::file_size(path("init")), 4U);
+}
+
 TEST_F(VmFilesTest, LeavesNothingWhenAFileIsMissing) {
   put("launcher", "L");
   const HostTools tools{.qemu = "qemu",
                         .firmware = {.code = "f", .variables = std::nullopt},
                         .launcher = path("launcher"),
-                        .init = path("init")};
+                        .init = path("init"),
+                        .guest = {},
+                        .loader = {}};
   setenv("TMPDIR", directory_->path().c_str(), 1);
   const auto files = make_vm_files(options(), linux_plan(), tools);
   unsetenv("TMPDIR");
