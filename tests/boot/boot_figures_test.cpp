@@ -146,5 +146,31 @@ TEST(BootFigures, LazyIsFourTimesAsFastAsEagerWithSixtyFourGibibytesAtARealTdsSp
   });
 }
 
+TEST(BootFigures, OurKernelIsReadyFiveTimesAsSoonAsLinuxWithATenthOfItsAcceptedMemory) {
+  expect_figures([] {
+    const auto runs = boot_several({"--kernel", "guest,linux", "--memory", "12G"}, Seconds{200});
+    if (runs.size() != 2) {
+      return Verdict{.good = false, .text = "not two runs", .skip = {}};
+    }
+    if (auto verdict = unusable(runs[1])) {
+      return *verdict;
+    }
+    const Boot& guest = runs[0];
+    const double ready = guest.number("/seconds/kernel_to_init");
+    const double init = runs[1].number("/seconds/kernel_to_init");
+    const double accepted = guest.number("/accept/bytes");
+    const double linux_accepted = runs[1].number("/accept/bytes");
+    const double used = guest.number("/guest/used_bytes");
+    return Verdict{.good = guest.text("/outcome") == "ready" && init >= 5 * ready &&
+                           accepted * 10 <= linux_accepted && accepted <= used + 64.0 * kMiB,
+                   .text = "12G: our kernel ready after " + seconds(ready) + ", accepted " +
+                           std::to_string(accepted / kMiB) + " MiB, uses " +
+                           std::to_string(used / kMiB) + " MiB; Linux's init after " +
+                           seconds(init) + " (" + std::to_string(init / ready) + " x), accepted " +
+                           std::to_string(linux_accepted / kMiB) + " MiB",
+                   .skip = {}};
+  });
+}
+
 }  // namespace
 }  // namespace accede::test
