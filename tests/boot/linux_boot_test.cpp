@@ -1,7 +1,7 @@
 // Stock distribution kernels, unmodified, as guests.
 
+#include "tests/boot/linux_boot.hpp"
 #include "accede/cli/event_file.hpp"
-#include "tests/boot/accede_run.hpp"
 
 #include <gtest/gtest.h>
 
@@ -13,53 +13,11 @@
 namespace accede::test {
 namespace {
 
-/// Linux's accept step, and so the exactness of every sum.
-constexpr double kBlock = 4.0 * kMiB;
 /// The bounce buffers that the command asks for, and those that a TD of 4 GiB has by itself (6 % of
 /// its memory, rounded): memory that is made shared and that MemTotal does not count.
 constexpr std::uint64_t kSmallSwiotlb = 32 * kMiB;
 constexpr std::uint64_t kOwnSwiotlb = 256 * kMiB;
 constexpr double k37GiB = 3.7 * kGiB;
-
-/// Boots; a failed test unless user space came up. `kernel` may be missing: see the macro.
-Boot linux_boot(const std::vector<std::string>& options, Seconds most = Seconds{180}) {
-  Boot result = boot(options, most);
-  if (!missing_kernel(result)) {
-    EXPECT_EQ(result.exit_code, 0) << result;
-    EXPECT_EQ(result.text("/outcome"), "userspace") << result;
-    EXPECT_TRUE(result.at("/fault").is_null()) << result;
-    EXPECT_EQ(result.at("/warnings"), Json::array()) << result;
-  }
-  return result;
-}
-
-/// Ends the test as skipped when the distribution does not offer the kernel.
-#define ACCEDE_SKIP_WITHOUT_KERNEL(boot)            \
-  do {                                              \
-    if (const auto reason = missing_kernel(boot)) { \
-      GTEST_SKIP() << *reason;                      \
-    }                                               \
-  } while (false)
-
-/// The emulator's count against the guest's own: what was pending and is not "Unaccepted" any more
-/// was accepted, to the block.
-void expect_sums_to_agree(const Boot& result) {
-  const double accepted = result.number("/accept/bytes");
-  const double implied = result.number("/lazy_bytes") - result.number("/guest/unaccepted_bytes");
-  EXPECT_NEAR(accepted, implied, kBlock) << result;
-  EXPECT_EQ(result.bytes("/accept/bytes"), result.bytes("/accept/by_firmware_bytes") +
-                                               result.bytes("/accept/by_loader_bytes") +
-                                               result.bytes("/accept/by_kernel_bytes"));
-  EXPECT_EQ(result.bytes("/accept/bytes"),
-            result.bytes("/accept/calls/2m") * 2 * kMiB + result.bytes("/accept/calls/4k") * 4096);
-}
-
-/// No rule broken, not even one that does not end the guest.
-void expect_a_clean_guest(const Boot& result) {
-  EXPECT_EQ(result.at("/violations"), Json::array()) << result;
-  EXPECT_EQ(result.bytes("/accept/already_accepted"), 0U);
-  EXPECT_EQ(result.bytes("/accept/other_errors"), 0U);
-}
 
 TEST(Linux612, ReachesUserSpaceAsATdWithMostMemoryUnaccepted) {
   const Boot result = linux_boot({"--kernel", "debian-6.12"});
@@ -91,24 +49,6 @@ TEST(Linux612, AcceptsEverythingAtOnceWhenAskedTo) {
   EXPECT_EQ(result.bytes("/guest/unaccepted_bytes"), 0U) << result;
   EXPECT_NEAR(result.number("/accept/bytes"), result.number("/lazy_bytes"), kBlock) << result;
   expect_sums_to_agree(result);
-  expect_a_clean_guest(result);
-}
-
-TEST(Linux612, AcceptsEverythingInTheEndWhenAllMemoryIsTouched) {
-  if (const auto reason = too_large(12 * kGiB)) {
-    GTEST_SKIP() << *reason;
-  }
-  const Boot result = linux_boot(
-      {"--kernel", "debian-6.12", "--memory", "12G", "--touch", "all", "--timeout", "280"},
-      Seconds{300});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_GT(result.bytes("/guest/unaccepted_bytes"), 5 * kGiB) << result;
-  expect_sums_to_agree(result);
-  EXPECT_EQ(result.bytes("/work/unaccepted_bytes"), 0U) << result;
-  EXPECT_EQ(result.bytes("/work/wrong_pages"), 0U) << "every page was zero at its first touch";
-  EXPECT_EQ(result.text("/work/stopped"), "accepted") << result;
-  EXPECT_GT(result.bytes("/work/touched_bytes"), 8 * kGiB) << result;
-  EXPECT_NEAR(result.number("/work/accept_bytes"), result.number("/lazy_bytes"), kBlock) << result;
   expect_a_clean_guest(result);
 }
 

@@ -2,7 +2,7 @@
 
 #include "accede/cli/boot_archive.hpp"
 #include "accede/cli/kernel_cache.hpp"
-#include "tests/boot/accede_run.hpp"
+#include "tests/boot/linux_boot.hpp"
 
 #include <gtest/gtest.h>
 
@@ -12,13 +12,6 @@
 
 namespace accede::test {
 namespace {
-
-#define ACCEDE_SKIP_WITHOUT_KERNEL(boot)            \
-  do {                                              \
-    if (const auto reason = missing_kernel(boot)) { \
-      GTEST_SKIP() << *reason;                      \
-    }                                               \
-  } while (false)
 
 Boot kexec(std::vector<std::string> options) {
   options.insert(options.begin(), {"--kernel", "debian-6.12", "--kexec", "--timeout", "150"});

@@ -2,7 +2,7 @@
 // that it must refuse.
 
 #include "accede/cli/kernel_cache.hpp"
-#include "tests/boot/accede_run.hpp"
+#include "tests/boot/linux_boot.hpp"
 
 #include <gtest/gtest.h>
 
@@ -17,24 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Boot loader_boot(std::vector<std::string> options, Seconds most = Seconds{180}) {
+Boot loader_boot(std::vector<std::string> options) {
   options.insert(options.begin(), {"--loader", "accede"});
-  Boot result = boot(options, most);
+  Boot result = linux_boot(options);
   if (!missing_kernel(result)) {
-    EXPECT_EQ(result.exit_code, 0) << result;
-    EXPECT_EQ(result.text("/outcome"), "userspace") << result;
-    EXPECT_TRUE(result.at("/fault").is_null()) << result;
-    EXPECT_EQ(result.at("/violations"), Json::array()) << result;
+    expect_a_clean_guest(result);
   }
   return result;
 }
-
-#define ACCEDE_SKIP_WITHOUT_KERNEL(boot)            \
-  do {                                              \
-    if (const auto reason = missing_kernel(boot)) { \
-      GTEST_SKIP() << *reason;                      \
-    }                                               \
-  } while (false)
 
 TEST(Loader, BootsAStockKernelFromOurTableAsItsOwnStubDoes) {
   // Without random addresses: where the kernel lies decides whether its own memory is accepted on
