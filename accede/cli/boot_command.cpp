@@ -10,6 +10,7 @@
 #include "accede/cli/result_table.hpp"
 #include "accede/cli/size_text.hpp"
 #include "accede/cli/vm_run.hpp"
+#include "accede/image/unaccepted_support.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -94,26 +95,46 @@ std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& option
     if (!image) {
       return std::unexpected{image.error()};
     }
+    // Two builds may call themselves the same: the report tells them apart by their files.
+    const bool repeats = std::ranges::any_of(plans, [&](const RunPlan& plan) {
+      return plan.kernel != *path && plan.image.version == image->version;
+    });
+    RunPlan plan{.kernel = *path, .image = *image, .initrd = *initrd};
+    if (repeats && !plan.image.version.empty()) {
+      plan.image.version += " (" + kernel + ")";
+    }
     for (const AcceptMode mode : options.modes) {
-      plans.push_back({.mode = mode, .kernel = *path, .image = *image, .initrd = *initrd});
+      plan.mode = mode;
+      plans.push_back(plan);
     }
   }
   return plans;
 }
 
-/// True when a run of this mode writes all of the VM's memory.
-bool uses_all_memory(const BootOptions& options, AcceptMode mode) {
+/// Our loader accepts everything for a kernel that cannot, as it sees it.
+bool loader_accepts_all(const BootOptions& options, const RunPlan& plan) {
+  if (options.loader != LoaderKind::kAccede) {
+    return false;
+  }
+  const auto file = read_bytes(plan.kernel, kMaxBootFile);
+  return !file || image::find_unaccepted_support(*file).accepts_on_tdx() != image::Knows::kYes;
+}
+
+/// True when this run writes all of the VM's memory.
+bool uses_all_memory(const BootOptions& options, const RunPlan& plan) {
   const bool accepts_all =
       options.platform != Platform::kNone &&
-      (mode != AcceptMode::kLazy || options.firmware == FirmwareKind::kAcceptAll);
+      (plan.mode != AcceptMode::kLazy || options.firmware == FirmwareKind::kAcceptAll ||
+       loader_accepts_all(options, plan));
   return (accepts_all && !options.accept_cost) || options.touch == "all";
 }
 
 /// A VM may be larger than the host as long as it does not use all of it.
-std::expected<void, Failure> check_host_memory(const BootOptions& options) {
+std::expected<void, Failure> check_host_memory(const BootOptions& options,
+                                               std::span<const RunPlan> plans) {
   const auto available = host_available_bytes();
-  for (const AcceptMode mode : options.modes) {
-    if (available && uses_all_memory(options, mode) && options.memory.value() > *available) {
+  for (const RunPlan& plan : plans) {
+    if (available && uses_all_memory(options, plan) && options.memory.value() > *available) {
       return std::unexpected{usage("--memory " + format_size(options.memory) +
                                    ": this run writes all of it and the host " + "has " +
                                    format_size(Bytes{*available}) +
@@ -174,7 +195,8 @@ void print_results(const BootOptions& options, std::span<const RunResult> result
     return;
   }
   if (options.json) {
-    out << results_json(results, options.steps) << "\n";
+    const bool several = options.kernels.size() * options.modes.size() > 1;
+    out << results_json(results, options.steps, several) << "\n";
   } else {
     out << results_text(results, options.steps);
   }
@@ -190,12 +212,12 @@ std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& si
   if (!tools) {
     return std::unexpected{tools.error()};
   }
-  if (const auto enough = check_host_memory(options); !enough) {
-    return std::unexpected{enough.error()};
-  }
   const auto plans = plan_runs(options, *tools, signals, progress);
   if (!plans) {
     return std::unexpected{plans.error()};
+  }
+  if (const auto enough = check_host_memory(options, *plans); !enough) {
+    return std::unexpected{enough.error()};
   }
   auto files = open_outputs(options);
   if (!files) {

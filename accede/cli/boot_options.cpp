@@ -54,7 +54,7 @@ Check check_words(const RawBootOptions& raw) {
            check_word("--accel", raw.accel, {"auto", "tcg"}, {"kvm"}),
            check_word("--sept-ve-disable", raw.sept_ve_disable, {"on", "off"}),
            check_word("--map-lie", raw.map_lie,
-                      {"none", "overlap", "wrap", "unaligned", "restless", "grow"}),
+                      {"none", "overlap", "wrap", "unaligned", "restless", "grow", "no-table"}),
        }) {
     if (!check) {
       return check;

@@ -41,7 +41,8 @@ void BootWatcher::remember(std::string_view line) {
 // What happens to the VM.
 
 void BootWatcher::shutdown(double now, const QmpShutdown& event) {
-  if (leaving_ || (!expectations_.our_init && result_.up_at)) {
+  const bool died_in_kexec = result_.kexec_at && event.reason == "guest-reset";
+  if (leaving_ || (!expectations_.our_init && result_.up_at && !died_in_kexec)) {
     finish(now);
   } else if (event.reason == "guest-reset") {
     conclude(now, Outcome::kReset, "the VM reset before its work was done");
@@ -66,10 +67,13 @@ void BootWatcher::timed_out(double now, std::string_view partial) {
     return;
   }
   remember(printable(partial));
-  outcome_ = Outcome::kTimeout;
-  result_.message = placed("no end after " + std::to_string(static_cast<long>(now)) + " s");
-  if (!expectations_.our_init && result_.up_at) {
-    result_.message += "; the kernel had started the init of your initrd, which did not power off";
+  if (still_good() && !ending_) {
+    outcome_ = Outcome::kTimeout;
+    result_.message = placed("no end after " + std::to_string(static_cast<long>(now)) + " s");
+    if (!expectations_.our_init && result_.up_at) {
+      result_.message +=
+          "; the kernel had started the init of your initrd, which did not power off";
+    }
   }
   if (!takeover_ || ending_) {
     stop_now(now);
@@ -183,6 +187,10 @@ void BootWatcher::stop_now(double now) {
 }
 
 void BootWatcher::explain_panic() {
+  // Too late to return to the firmware, the loader says why on the serial port and powers off.
+  if (outcome_ == Outcome::kReset && refusal_ && !result_.up_at) {
+    result_.message = "its last words: " + *refusal_;
+  }
   if (outcome_ != Outcome::kPanic) {
     return;
   }

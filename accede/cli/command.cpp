@@ -106,7 +106,7 @@ void add_testing_options(CLI::App& boot, RawBootOptions& raw) {
       ->group("Testing");
   boot.add_option("--map-lie", raw.map_lie,
                   "the firmware's memory map misleads: overlap, wrap, unaligned, restless (its key "
-                  "is never right), grow (longer at each call)")
+                  "is never right), grow (longer at each call); no-table: no memory for a table")
       ->option_text("LIE")
       ->group("Testing");
 }

@@ -1,6 +1,8 @@
 // Reading JSON that others wrote: every field may be absent or of the wrong type.
 #pragma once
 
+#include "accede/cli/line_splitter.hpp"
+
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -15,10 +17,12 @@ namespace accede::cli {
   return value.is_object() ? std::optional{std::move(value)} : std::nullopt;
 }
 
-/// The text of `name`; empty when it is absent or not text.
+/// The text of `name`, fit for a terminal: JSON can spell control characters that a line cannot
+/// hold. Empty when it is absent or not text.
 [[nodiscard]] inline std::string text_field(const nlohmann::json& object, const char* name) {
   const auto field = object.find(name);
-  return field != object.end() && field->is_string() ? field->get<std::string>() : std::string{};
+  return field != object.end() && field->is_string() ? printable(field->get<std::string>())
+                                                     : std::string{};
 }
 
 [[nodiscard]] inline std::optional<std::uint64_t> number_field(const nlohmann::json& object,

@@ -15,12 +15,29 @@ std::vector<std::string> LineSplitter::feed(std::string_view bytes) {
   return lines;
 }
 
+namespace {
+
+/// The controls from 0x80 to 0x9F, which some terminals obey: as a byte of its own, and as the two
+/// bytes of UTF-8. `before`: the byte before, which tells the first from the rest of a character.
+bool is_high_control(unsigned char before, unsigned char code) {
+  return code >= 0x80 && code <= 0x9F && (before < 0x80 || before == 0xC2);
+}
+
+}  // namespace
+
 std::string printable(std::string_view line) {
   std::string text;
   bool in_escape = false;
+  unsigned char before = 0;
   for (const char c : line) {
     const auto code = static_cast<unsigned char>(c);
-    if (code == 0x1B) {
+    const bool high_control = is_high_control(before, code);
+    before = code;
+    if (high_control) {
+      if (text.ends_with('\xC2')) {
+        text.pop_back();
+      }
+    } else if (code == 0x1B) {
       in_escape = true;
     } else if (in_escape) {
       // A control sequence ends with a letter or one of @ ~; the bracket opens it.

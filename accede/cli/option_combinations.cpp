@@ -23,7 +23,7 @@ Check check_platform_none(const RawBootOptions& raw) {
       {raw.accept_cost.has_value(), "--accept-cost"},
       {raw.events.has_value(), "--events"},
       {raw.sept_ve_disable.has_value(), "--sept-ve-disable"},
-      {raw.map_lie.has_value(), "--map-lie"},
+      {raw.map_lie.value_or("none") != "none", "--map-lie"},
   };
   for (const auto& [given, option] : emulator_only) {
     if (given) {
@@ -63,7 +63,10 @@ Check check_combinations(const RawBootOptions& raw) {
   if (raw.work && !raw.touch) {
     return refuse("--work says how memory is touched; --touch says how much: give both");
   }
-  if (raw.map_lie && raw.firmware == "accept-all") {
+  if (raw.work == "fill" && raw.touch != "all") {
+    return refuse("--work fill takes all memory there is: give --touch all");
+  }
+  if (raw.map_lie.value_or("none") != "none" && raw.firmware == "accept-all") {
     return refuse("--map-lie: the lies are about unaccepted memory, and accept-all leaves none");
   }
   return check_platform_none(raw);
@@ -97,6 +100,15 @@ Check check_kind_fits(const BootOptions& options, KernelKind kind, std::string_v
   const std::string is = std::string{kernel} + " is " + std::string{describe(kind)};
   if (options.loader == LoaderKind::kAccede && kind != KernelKind::kLinux) {
     return refuse("--loader accede: needs a Linux bzImage; " + is);
+  }
+  if (kind == KernelKind::kEfiProgram && options.touch) {
+    return refuse("--touch: " + is + ", which does no work for accede; its own kernel is `guest`");
+  }
+  if (kind == KernelKind::kEfiProgram && std::ranges::any_of(options.modes, [](AcceptMode mode) {
+        return mode != AcceptMode::kLazy;
+      })) {
+    return refuse("--accept: " + is +
+                  ", which nobody can tell how to accept; accede's own kernel " + "is `guest`");
   }
   if (options.kexec && kind != KernelKind::kLinux && kind != KernelKind::kGuest) {
     return refuse("--kexec: needs a Linux bzImage or accede's own kernel (guest); " + is);

@@ -271,9 +271,9 @@ std::string run_json(const RunResult& result) {
   return to_text(run_object(result, false), -1);
 }
 
-std::string results_json(std::span<const RunResult> results, bool with_steps) {
+std::string results_json(std::span<const RunResult> results, bool with_steps, bool several) {
   constexpr int kIndent = 2;
-  if (results.size() == 1) {
+  if (results.size() == 1 && !several) {
     return to_text(run_object(results.front(), with_steps), kIndent);
   }
   Json runs = Json::array();

@@ -12,7 +12,8 @@ namespace accede::cli {
 [[nodiscard]] std::string run_json(const RunResult& result);
 
 /// One run as an object, several as {"runs":[...],"speedup":...}; indented. `with_steps`: each with
-/// the flow of the boot.
-[[nodiscard]] std::string results_json(std::span<const RunResult> results, bool with_steps = false);
+/// the flow of the boot. `several`: more were asked for, so the form is theirs.
+[[nodiscard]] std::string results_json(std::span<const RunResult> results, bool with_steps = false,
+                                       bool several = false);
 
 }  // namespace accede::cli

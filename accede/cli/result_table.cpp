@@ -24,6 +24,19 @@ std::string ratio(const Row& row, std::span<const RunResult> results) {
   return format_fixed(*second / *first, 2) + " x";
 }
 
+std::string without_suffix(const std::string& kernel) {
+  return kernel.substr(0, kernel.find('+'));
+}
+
+/// The kernel without what its distribution added, if that still tells it from the others.
+std::string short_name(const RunResult& run, std::span<const RunResult> results) {
+  const bool ambiguous = std::ranges::any_of(results, [&run](const RunResult& other) {
+    return other.label.kernel != run.label.kernel &&
+           without_suffix(other.label.kernel) == without_suffix(run.label.kernel);
+  });
+  return ambiguous ? run.label.kernel : without_suffix(run.label.kernel);
+}
+
 /// The mode; where kernels differ, the kernel too.
 std::string column_title(const RunResult& run, std::span<const RunResult> results) {
   const std::string mode =
@@ -31,7 +44,7 @@ std::string column_title(const RunResult& run, std::span<const RunResult> result
   if (!several_kernels(results)) {
     return mode;
   }
-  return run.label.kernel.substr(0, run.label.kernel.find('+')) + " " + mode;
+  return short_name(run, results) + " " + mode;
 }
 
 using Grid = std::vector<std::vector<std::string>>;
@@ -89,13 +102,14 @@ std::string layout(const Grid& grid) {
 
 std::string heading(std::span<const RunResult> results) {
   const RunLabel& label = results.front().label;
-  std::string kernels;
+  std::vector<std::string> kernels;
+  std::string text;
   for (const RunResult& run : results) {
-    if (kernels.find(run.label.kernel) == std::string::npos) {
-      kernels += (kernels.empty() ? "" : ", ") + run.label.kernel;
+    if (std::ranges::find(kernels, run.label.kernel) == kernels.end()) {
+      kernels.push_back(run.label.kernel);
+      text += (text.empty() ? "" : ", ") + run.label.kernel;
     }
   }
-  std::string text = kernels;
   text += label.platform == Platform::kNone ? " in a VM without emulator" : " as a TDX guest";
   text += ", " + format_size(label.memory) + ", 1 vCPU, QEMU TCG";
   if (label.loader == LoaderKind::kAccede) {

@@ -120,7 +120,7 @@ std::optional<Bytes> accepted_by_kexec(const RunResult& result) {
 }
 
 std::optional<std::uint64_t> double_accepts(const RunResult& result) {
-  const ReportSnapshot* const before = report_of(result.at_kexec);
+  const ReportSnapshot* const before = first_of({&result.at_kexec, &result.at_work, &result.at_up});
   const ReportSnapshot* const after = first_of({&result.at_end, &result.at_second});
   if (before == nullptr || after == nullptr) {
     return std::nullopt;

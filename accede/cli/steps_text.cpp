@@ -136,8 +136,17 @@ std::string Flow::loader_text() const {
   if (!emulated()) {
     return who + ": starts the kernel";
   }
-  if (ours && (unaware() || accepts_all_as_loader())) {
+  if (run_.label.firmware == FirmwareKind::kAcceptAll) {
+    return who + ": finds nothing unaccepted";
+  }
+  if (ours && !run_.boot_services_exited) {
+    return who + ": prepares the kernel";
+  }
+  if (ours && unaware()) {
     return who + ": the kernel does not know unaccepted memory, accepts all";
+  }
+  if (ours && accepts_all_as_loader()) {
+    return who + ": accepts all";
   }
   if (unaware()) {
     return who + ": does not know unaccepted memory, builds no table";
@@ -239,15 +248,16 @@ void Flow::add_after_up() {
     since = then;
     left = run_.work->state.unaccepted;
   }
-  if (run_.kexec_at || run_.kexec_state) {
+  if (run_.kexec_at || run_.kexec_state || run_.second_at) {
     add_kexec();
     return;
   }
   if (emulated() && left) {
     add("kernel", "leaves unaccepted", left, {});
   }
-  if (run_.label.kexec && went_well()) {
+  if (run_.label.kexec) {
     add("kexec", "did not happen", {}, {});
+    return;
   }
   add_end(since, "kernel", "goes on");
 }

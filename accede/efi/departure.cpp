@@ -43,6 +43,19 @@ bool has_table(const abi::efi::SystemTable& system) {
   });
 }
 
+/// What accept_all() asks of a platform, over a function that accepts.
+struct AcceptOnly {
+  Departure::Accept function;
+
+  [[nodiscard]] guest::PlatformResult accept(PhysRange range) { return function(range); }
+  [[nodiscard]] guest::PlatformResult convert(PhysRange range, guest::Visibility) {
+    return std::unexpected{guest::PlatformFailure{
+        .kind = guest::FailureKind::kUnsupported, .at = range.begin(), .done_end = range.begin()}};
+  }
+  [[nodiscard]] guest::PlatformKind kind() const { return guest::PlatformKind::kNone; }
+  [[nodiscard]] Bytes preferred_step() const { return 2_MiB; }
+};
+
 /// A table that covers nothing: right for a kernel until the real one stands there, and for good
 /// when everything was accepted.
 void write_empty_table(std::span<std::byte> memory) {
@@ -98,19 +111,18 @@ Result<void> Departure::reserve_table() {
   if (!*layout) {
     return {};
   }
-  if (has_table(firmware_.system())) {
-    return std::unexpected{Failure{"the firmware has an unaccepted-memory table already"sv}};
-  }
   const std::uint64_t pages = ((*layout)->table + kTableSlack * 2).value() / 4096;
   std::uint64_t address = 0;
+  // Without an index the table is only slower; without memory for the table settle() accepts
+  // everything.
   const auto index = allocate_array<std::uint64_t>(
       firmware_, (*layout)->index + UnacceptedTable::index_words(kTableSlack));
+  index_ = index.value_or(std::span<std::uint64_t>{});
   const Status status = firmware_.boot().allocate_pages(abi::efi::AllocateType::kAnyPages,
                                                         MemoryType::kAcpiReclaim, pages, &address);
-  if (!index || is_error(status)) {
-    return {};  // no memory for a table: settle() accepts everything
+  if (is_error(status)) {
+    return {};
   }
-  index_ = *index;
   table_memory_ = {reinterpret_cast<std::byte*>(address), pages * 4096};
   write_empty_table(table_memory_);
   const Status installed = firmware_.boot().install_configuration_table(
@@ -122,13 +134,17 @@ Result<void> Departure::reserve_table() {
   return {};
 }
 
-Result<void> Departure::prepare(const MachinePlatform& platform) {
+Result<void> Departure::prepare(guest::PlatformKind platform) {
   if (auto read = read_map(); !read) {
     return read;
   }
-  if (guest::unusable_without_platform(map_, platform.kind()) != Bytes{0}) {
+  if (guest::unusable_without_platform(map_, platform) != Bytes{0}) {
     return std::unexpected{
         Failure{"memory is unaccepted and this is no platform that can accept it"sv}};
+  }
+  // Its bits would be wrong as soon as we accept.
+  if (map_.bytes_of(MemoryKind::kUnaccepted) != Bytes{0} && has_table(firmware_.system())) {
+    return std::unexpected{Failure{"the firmware has an unaccepted-memory table already"sv}};
   }
   return wish_ == AcceptanceWish::kTable ? reserve_table() : Result<void>{};
 }
@@ -175,7 +191,6 @@ Result<void> Departure::exit() {
     exit_called_ = true;
     const Status status = boot.exit_boot_services(firmware_.image(), key_);
     if (!is_error(status)) {
-      asm volatile("cli" : : : "memory");  // the firmware's timer is off, its handlers are not ours
       return {};
     }
     if (status != Status::kInvalidParameter) {
@@ -214,7 +229,7 @@ std::expected<void, std::string_view> Departure::parse_final_map() {
   return {};
 }
 
-std::expected<bool, std::string_view> Departure::build_table(MachinePlatform& platform) {
+std::expected<bool, std::string_view> Departure::build_table(Accept accept) {
   const auto layout = UnacceptedTable::plan(map_);
   if (!layout) {
     return std::unexpected{guest::to_string(layout.error().kind)};
@@ -230,7 +245,7 @@ std::expected<bool, std::string_view> Departure::build_table(MachinePlatform& pl
       table_.build(map_, **layout, table_memory_, PhysAddr{std::uint64_t(table_memory_.data())},
                    index, [&](PhysRange range) {
                      accepted_ += range.size();
-                     return platform.accept(range);
+                     return accept(range);
                    });
   if (!built) {
     return std::unexpected{built.error().kind == guest::TableErrorKind::kAcceptFailed
@@ -240,12 +255,12 @@ std::expected<bool, std::string_view> Departure::build_table(MachinePlatform& pl
   return true;
 }
 
-std::expected<void, std::string_view> Departure::settle(MachinePlatform& platform) {
+std::expected<void, std::string_view> Departure::settle(Accept accept) {
   if (auto parsed = parse_final_map(); !parsed) {
     return parsed;
   }
   if (!table_memory_.empty()) {
-    const auto built = build_table(platform);
+    const auto built = build_table(accept);
     if (!built) {
       return std::unexpected{built.error()};
     }
@@ -253,6 +268,7 @@ std::expected<void, std::string_view> Departure::settle(MachinePlatform& platfor
       return {};
     }
   }
+  AcceptOnly platform{accept};
   const auto accepted = guest::accept_all(map_, platform);
   if (!accepted) {
     return std::unexpected{guest::to_string(accepted.error().kind)};

@@ -6,10 +6,11 @@
 //   settle()    the table from the final map; what no bit can stand for is accepted
 #pragma once
 
-#include "accede/base/phys_window.hpp"
+#include "accede/base/function_ref.hpp"
+#include "accede/base/phys_range.hpp"
 #include "accede/efi/firmware.hpp"
-#include "accede/efi/platform.hpp"
 #include "accede/guest/memory_map.hpp"
+#include "accede/guest/platform.hpp"
 #include "accede/guest/unaccepted_table.hpp"
 
 #include <array>
@@ -35,8 +36,8 @@ class Departure {
   Departure& operator=(const Departure&) = delete;
 
   /// Reads and checks the memory map, allocates what the later steps need, publishes an empty
-  /// table. An error leaves the firmware as it was: the program can return to it.
-  [[nodiscard]] Result<void> prepare(const MachinePlatform& platform);
+  /// table. After an error and cancel() the program can return to the firmware.
+  [[nodiscard]] Result<void> prepare(guest::PlatformKind platform);
   /// Takes the table back from the firmware, for a program that returns after prepare().
   void cancel();
 
@@ -45,20 +46,23 @@ class Departure {
   void note_accepted(PhysRange range);
   static constexpr std::size_t kMostAccepted = 8;
 
-  /// ExitBootServices. On success only runtime services are left. On an error boot services are
+  /// ExitBootServices. On success only runtime services are left; the caller turns interrupts off,
+  /// whose handlers are still the firmware's. On an error boot services are
   /// half gone and the caller may only power off, if firmware_is_intact() does not say otherwise.
   [[nodiscard]] Result<void> exit();
   /// False once ExitBootServices was called.
   [[nodiscard]] bool firmware_is_intact() const { return !exit_called_; }
 
+  /// Accepts memory on the platform, less than 4 MiB at a time.
+  using Accept = FunctionRef<guest::PlatformResult(PhysRange)>;
   /// Builds the table, or accepts everything. Precondition: exit() succeeded.
-  [[nodiscard]] std::expected<void, std::string_view> settle(MachinePlatform& platform);
+  [[nodiscard]] std::expected<void, std::string_view> settle(Accept accept);
 
   /// The final map as the firmware wrote it. Precondition: exit() succeeded.
   [[nodiscard]] std::span<const std::byte> efi_map() const { return map_bytes_; }
   [[nodiscard]] std::size_t stride() const { return stride_; }
   [[nodiscard]] std::uint32_t descriptor_version() const { return version_; }
-  /// The same, checked. Precondition: settle() succeeded.
+  /// The same, checked; before settle() as it was in prepare(). Precondition: prepare() succeeded.
   [[nodiscard]] const guest::MemoryMap& memory_map() const { return map_; }
   [[nodiscard]] const guest::UnacceptedTable& table() const { return table_; }
   /// What settle() accepted.
@@ -68,7 +72,7 @@ class Departure {
   [[nodiscard]] Result<void> read_map();
   [[nodiscard]] Result<void> reserve_table();
   [[nodiscard]] std::expected<void, std::string_view> parse_final_map();
-  [[nodiscard]] std::expected<bool, std::string_view> build_table(MachinePlatform& platform);
+  [[nodiscard]] std::expected<bool, std::string_view> build_table(Accept accept);
 
   const Firmware& firmware_;
   AcceptanceWish wish_;

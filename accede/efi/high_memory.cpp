@@ -80,6 +80,7 @@ void lie_about(MemoryDescriptor& unaccepted) {
     case MapLie::kNone:
     case MapLie::kRestless:
     case MapLie::kGrow:
+    case MapLie::kNoTable:
       break;
   }
 }
@@ -105,6 +106,15 @@ Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64
   }
   *key ^= g_lie == MapLie::kRestless ? 1 : 0;
   return status;
+}
+
+decltype(BootServices::allocate_pages) g_allocate_pages = nullptr;
+
+/// A table that survives a kexec lies in ACPI reclaim memory.
+Status ACCEDE_EFIAPI allocate_no_reclaim_pages(abi::efi::AllocateType how, MemoryType type,
+                                               std::uint64_t pages, std::uint64_t* address) {
+  return type == MemoryType::kAcpiReclaim ? Status::kOutOfResources
+                                          : g_allocate_pages(how, type, pages, address);
 }
 
 }  // namespace
@@ -163,6 +173,10 @@ void show_as_unaccepted(const Firmware& firmware, MapLie lie) {
   g_lie = lie;
   g_get_memory_map = boot.get_memory_map;
   boot.get_memory_map = get_memory_map;
+  if (lie == MapLie::kNoTable) {
+    g_allocate_pages = boot.allocate_pages;
+    boot.allocate_pages = allocate_no_reclaim_pages;
+  }
   boot.header.crc32 = 0;
   std::uint32_t crc = 0;
   boot.calculate_crc32(&boot, boot.header.header_size, &crc);

@@ -13,7 +13,8 @@ class LastWords {
   /// `tdx`: port I/O goes through the host (TDVMCALL<Instruction.IO>).
   LastWords(const Firmware& firmware, bool tdx) : firmware_{firmware}, tdx_{tdx} {}
 
-  /// `who` and `what` on a line, then off. Precondition: boot services have ended.
+  /// `who` and `what` on a line, then off. Precondition: ExitBootServices was
+  /// called.
   [[noreturn]] void say_and_stop(std::string_view who, std::string_view what) const;
 
  private:

@@ -43,13 +43,14 @@ bool parse_bounded(std::string_view value, std::uint64_t most, std::uint64_t& to
 }
 
 bool parse_lie(std::string_view value, MapLie& to) {
-  constexpr std::array<std::pair<std::string_view, MapLie>, 6> kLies{
+  constexpr std::array<std::pair<std::string_view, MapLie>, 7> kLies{
       {{"none"sv, MapLie::kNone},
        {"overlap"sv, MapLie::kOverlap},
        {"wrap"sv, MapLie::kWrap},
        {"unaligned"sv, MapLie::kUnaligned},
        {"restless"sv, MapLie::kRestless},
-       {"grow"sv, MapLie::kGrow}}};
+       {"grow"sv, MapLie::kGrow},
+       {"no-table"sv, MapLie::kNoTable}}};
   const auto found = std::ranges::find(kLies, value, &std::pair<std::string_view, MapLie>::first);
   if (found != kLies.end()) {
     to = found->second;

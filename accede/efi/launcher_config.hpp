@@ -19,6 +19,7 @@ enum class MapLie : std::uint8_t {
   kUnaligned,  ///< memory that begins inside a page
   kRestless,   ///< a key that is never right: ExitBootServices always fails
   kGrow,       ///< a map that is longer at each call
+  kNoTable,    ///< no lie: there is no memory for an unaccepted table
 };
 
 struct LauncherConfig {

@@ -39,5 +39,17 @@ TEST(BootFigures, TheWholeLazyBootTakesAtMostTwentySeconds) {
   });
 }
 
+TEST(BootFigures, SixtyFourGibibytesBootLazilyInHalfAMinute) {
+  expect_figures([] {
+    const Boot td = boot({"--kernel", "debian-6.12", "--memory", "64G"});
+    if (auto verdict = unusable(td)) {
+      return *verdict;
+    }
+    const double total = td.number("/seconds/total");
+    EXPECT_GT(td.bytes("/guest/unaccepted_bytes"), 50 * kGiB);
+    return Verdict{.good = total <= 30, .text = "64G lazy: " + seconds(total), .skip = {}};
+  });
+}
+
 }  // namespace
 }  // namespace accede::test

@@ -1,5 +1,5 @@
-// Figures of real boots, each compared with another one measured right beside it. A machine that is
-// busy with something else disturbs them: a comparison that fails is measured once more.
+// Figures of real boots, most compared with another one measured right beside it. A machine that is
+// busy with something else disturbs them: what fails is measured once more.
 #pragma once
 
 #include "tests/boot/accede_run.hpp"

@@ -121,6 +121,45 @@ TEST(GuestKernel, HandsItsUnacceptedMemoryToTheNext) {
   expect_no_rule_broken(result);
 }
 
+TEST(GuestKernel, IsAtHomeInAScatteredMap) {
+  const Boot result = guest_boot({"--memory", "4G", "--map-holes", "600", "--touch", "64M"});
+  EXPECT_GT(result.bytes("/guest/unaccepted_bytes"), kGiB) << result;
+  expect_no_rule_broken(result);
+}
+
+TEST(GuestKernel, HasEverythingAcceptedWhenThereIsNoMemoryForATable) {
+  const Boot result = guest_boot({"--memory", "3G", "--map-lie", "no-table"});
+  EXPECT_EQ(result.bytes("/guest/unaccepted_bytes"), 0U) << result;
+  EXPECT_EQ(result.bytes("/accept/bytes"), result.bytes("/lazy_bytes")) << result;
+  expect_no_rule_broken(result);
+}
+
+TEST(GuestKernel, WorksAheadWhileItIsIdle) {
+  // It never ends by itself: what was accepted until then is the last step.
+  const Boot result = boot({"--kernel", "guest", "--memory", "3G", "--accept", "background",
+                            "--append", "accede.exit=hang", "--steps", "--timeout", "10"},
+                           Seconds{60});
+  EXPECT_EQ(result.exit_code, 4) << result;
+  EXPECT_EQ(result.bytes("/accept/bytes"), 0U) << "when it was ready\n" << result;
+  ASSERT_FALSE(result.at("/steps").empty()) << result;
+  const Json last = result.at("/steps").back();
+  EXPECT_EQ(last.at("who"), "kernel") << last.dump();
+  EXPECT_GE(last.at("bytes").get<std::uint64_t>(), 4 * kMiB) << last.dump();
+}
+
+/// What our kernel's EFI part refuses it says, and goes back to the firmware.
+void expect_refusal(const std::string& lie, const std::string& reason) {
+  const Boot result = boot({"--kernel", "guest", "--map-lie", lie, "--timeout", "60"}, Seconds{90});
+  EXPECT_EQ(result.exit_code, 1) << result;
+  EXPECT_EQ(result.text("/outcome"), "panic") << result;
+  EXPECT_NE(result.text("/message").find(reason), std::string::npos) << result;
+}
+
+TEST(GuestKernelRefuses, MemoryMapsThatMislead) {
+  expect_refusal("overlap", "claim the same memory");
+  expect_refusal("wrap", "address space");
+}
+
 // --- Faults --------------------------------------------------------------------------------------
 
 /// Breaks a rule on purpose; the kernel reports that itself.

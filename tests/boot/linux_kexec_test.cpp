@@ -18,8 +18,26 @@ Boot kexec(std::vector<std::string> options) {
   return boot(options, Seconds{180});
 }
 
+/// The steps name everybody in turn, with the bytes that the counters have.
+void expect_the_flow(const Boot& result) {
+  std::vector<std::string> who;
+  std::uint64_t by_kernel = 0;
+  for (const Json& step : result.at("/steps")) {
+    const std::string name = step.at("who");
+    if (who.empty() || who.back() != name) {
+      who.push_back(name);
+    }
+    if (name == "kernel" && by_kernel == 0) {
+      by_kernel = step.at("bytes");
+    }
+  }
+  EXPECT_EQ(who, (std::vector<std::string>{"host", "firmware", "loader", "kernel", "kexec"}))
+      << result;
+  EXPECT_EQ(by_kernel, result.bytes("/accept/by_kernel_bytes")) << result;
+}
+
 TEST(LinuxKexec, HandsTheTableToTheNextKernelAndNothingIsAcceptedTwice) {
-  const Boot result = kexec({"--memory", "4G"});
+  const Boot result = kexec({"--memory", "4G", "--steps"});
   ACCEDE_SKIP_WITHOUT_KERNEL(result);
   EXPECT_EQ(result.exit_code, 0) << result;
   EXPECT_EQ(result.text("/outcome"), "userspace") << result;
@@ -31,6 +49,7 @@ TEST(LinuxKexec, HandsTheTableToTheNextKernelAndNothingIsAcceptedTwice) {
       << result;
   EXPECT_EQ(result.bytes("/kexec/double_accepts"), 0U) << result;
   EXPECT_EQ(result.bytes("/accept/already_accepted"), 0U) << result;
+  expect_the_flow(result);
 }
 
 TEST(LinuxKexec, FromOurLoadersTableWorksToo) {

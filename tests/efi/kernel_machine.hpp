@@ -190,7 +190,7 @@ class FakeServices {
     throw Ended{.how = Ended::How::kJump, .next = next};
   }
   [[noreturn]] void power_off() { throw Ended{.how = Ended::How::kPowerOff}; }
-  [[noreturn]] void hang() { throw Ended{.how = Ended::How::kHang}; }
+  [[noreturn]] void idle() { throw Ended{.how = Ended::How::kHang}; }
 
   [[nodiscard]] std::vector<std::string> steps() const {
     std::vector<std::string> found;

@@ -5,6 +5,8 @@
 #include "accede/efi/firmware.hpp"
 #include "accede/efi/flat_image_file.hpp"
 #include "accede/efi/kernel/boot_info.hpp"
+#include "accede/efi/kernel/boot_map.hpp"
+#include "accede/efi/kernel/memory_lists.hpp"
 #include "accede/efi/last_words.hpp"
 #include "accede/efi/platform.hpp"
 #include "accede/emulator/cpu.hpp"
@@ -38,11 +40,11 @@ BootInfo::Range range_of(PhysRange range) {
   return {range.begin().value(), range.end().value()};
 }
 
-Result<PhysRange> allocate_pages(const Firmware& firmware, Bytes bytes) {
+Result<PhysRange> allocate_pages(const Firmware& firmware, MemoryType type, Bytes bytes) {
   std::uint64_t address = 0;
   const std::uint64_t pages = (bytes + 4095_B).value() / 4096;
-  const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAnyPages,
-                                                       MemoryType::kLoaderData, pages, &address);
+  const Status status =
+      firmware.boot().allocate_pages(abi::efi::AllocateType::kAnyPages, type, pages, &address);
   if (is_error(status)) {
     return std::unexpected{Failure{"out of memory"sv, status}};
   }
@@ -87,7 +89,8 @@ void say_that_we_accept(const Firmware& firmware) {
 
 /// What is allocated before boot services end.
 struct Loaded {
-  PhysRange image;
+  PhysRange image_pages;
+  PhysRange image;  ///< inside them
   std::uint64_t entry = 0;
   PhysRange info;  ///< BootInfo, then the command line, then the memory map
   std::span<char> options;
@@ -103,24 +106,49 @@ Result<Loaded> load(const Firmware& firmware) {
   if (!file) {
     return std::unexpected{Failure{to_string(file.error().kind)}};
   }
-  const auto image = allocate_pages(firmware, file->memory_bytes() + 2_MiB);
+  // Code, because the kernel starts on the firmware's page tables.
+  const auto image =
+      allocate_pages(firmware, MemoryType::kLoaderCode, file->memory_bytes() + 2_MiB);
   const auto map = firmware.memory_map();
   if (!image || !map) {
     return std::unexpected{Failure{"no memory for the kernel"sv}};
   }
-  const auto info = allocate_pages(firmware, Bytes{sizeof(BootInfo) + options->size() +
-                                                   2 * map->bytes.size() + 64 * map->stride});
+  const auto info = allocate_pages(
+      firmware, MemoryType::kLoaderData,
+      Bytes{sizeof(BootInfo) + options->size() + 2 * map->bytes.size() + 128 * map->stride});
+  firmware.boot().free_pool(map->bytes.data());
   if (!info) {
     return std::unexpected{info.error()};
   }
   const PhysRange place = *PhysRange::make(image->begin().align_up(2_MiB), file->memory_bytes());
   file->place({reinterpret_cast<std::byte*>(place.begin().value()), place.size().value()},
               place.begin());
-  return Loaded{.image = place,
+  return Loaded{.image_pages = *image,
+                .image = place,
                 .entry = place.begin().value() + file->entry_offset(),
                 .info = *info,
                 .options = *options,
                 .tsc_hz = firmware.measure_tsc()};
+}
+
+void give_back(const Firmware& firmware, const Loaded& loaded) {
+  for (const PhysRange pages : {loaded.image_pages, loaded.info}) {
+    firmware.boot().free_pages(pages.begin().value(), pages.size().value() / 4096);
+  }
+  firmware.boot().free_pool(loaded.options.data());
+}
+
+/// What the kernel could only say when there is no firmware any more to go back to.
+Result<void> check_machine(const guest::MemoryMap& map) {
+  constexpr std::uint64_t kFiveLevels = 1U << 12;
+  constexpr std::size_t kSpareRegions = 64;
+  if ((emulator::cpu::read_cr4() & kFiveLevels) != 0) {
+    return std::unexpected{Failure{"the firmware runs with five levels of page tables"sv}};
+  }
+  if (map.regions().size() + kSpareRegions > MemoryLists::kMostRegions) {
+    return std::unexpected{Failure{"the memory map is too scattered for the kernel"sv}};
+  }
+  return {};
 }
 
 /// Fills the information pages. False: the map does not fit any more.
@@ -135,6 +163,9 @@ bool fill_info(const Loaded& loaded, const Departure& departure, const Firmware&
   }
   std::ranges::copy(std::as_bytes(loaded.options), text);
   std::ranges::copy(departure.efi_map(), map);
+  if (!departure.table().present()) {
+    call_everything_accepted({map, departure.efi_map().size()}, departure.stride());
+  }
   const auto& system = firmware.system();
   new (memory) BootInfo{.magic = BootInfo::kMagic,
                         .version = BootInfo::kVersion,
@@ -171,9 +202,14 @@ Failure start(const Firmware& firmware) {
     return loaded.error();
   }
   Departure departure{firmware, AcceptanceWish::kTable};
-  if (auto prepared = departure.prepare(*platform); !prepared) {
+  auto ready = departure.prepare(platform->kind());
+  if (ready) {
+    ready = check_machine(departure.memory_map());
+  }
+  if (!ready) {
     departure.cancel();
-    return prepared.error();
+    give_back(firmware, *loaded);
+    return ready.error();
   }
   say_that_we_accept(firmware);
 
@@ -181,12 +217,16 @@ Failure start(const Firmware& firmware) {
   if (const auto left = departure.exit(); !left) {
     if (departure.firmware_is_intact()) {
       departure.cancel();
+      give_back(firmware, *loaded);
       return left.error();
     }
     last_words.say_and_stop("accede-guest: "sv, left.error().what);
   }
   const std::uint64_t tsc_entry = emulator::cpu::read_tsc();
-  if (const auto settled = departure.settle(*platform); !settled) {
+  asm volatile("cli" : : : "memory");
+  const auto settled =
+      departure.settle([&platform](PhysRange range) { return platform->accept(range); });
+  if (!settled) {
     last_words.say_and_stop("accede-guest: "sv, settled.error());
   }
   if (!fill_info(*loaded, departure, firmware, tsc_entry)) {

@@ -17,4 +17,16 @@ void wait_for_interrupt(bool tdx) {
   asm volatile("sti; nop; cli" : : : "memory");
 }
 
+void stop_cpu(bool tdx) {
+  constexpr std::uint64_t kInterruptsMasked = 1;
+  for (;;) {
+    asm volatile("cli" : : : "memory");
+    if (tdx) {
+      static_cast<void>(vmcall(abi::tdx::Vmcall::kHlt, {.r12 = kInterruptsMasked}));
+    } else {
+      asm volatile("hlt" : : : "memory");
+    }
+  }
+}
+
 }  // namespace accede::efi::kernel

@@ -15,4 +15,7 @@ inline void disable_interrupts() {
 /// return without an interrupt (a host may answer at once). `tdx`: TDVMCALL<Instruction.HLT>.
 void wait_for_interrupt(bool tdx);
 
+/// The end: no interrupt wakes this CPU. In a TD the instruction HLT would raise #VE.
+[[noreturn]] void stop_cpu(bool tdx);
+
 }  // namespace accede::efi::kernel

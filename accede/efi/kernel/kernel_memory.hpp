@@ -6,6 +6,7 @@
 #include "accede/efi/kernel/boot_reader.hpp"
 #include "accede/efi/kernel/kernel_error.hpp"
 #include "accede/efi/kernel/kernel_hooks.hpp"
+#include "accede/efi/kernel/memory_lists.hpp"
 #include "accede/efi/platform.hpp"
 #include "accede/guest/acceptor.hpp"
 #include "accede/guest/background.hpp"
@@ -30,41 +31,6 @@
 #include <type_traits>
 
 namespace accede::efi::kernel {
-
-/// Figures of a moment, for reports.
-struct MemoryState {
-  Bytes ram;         ///< all RAM of the map that the kernel can use, accepted or not
-  Bytes total;       ///< what the page allocator manages
-  Bytes free;        ///< of it, the unaccepted included
-  Bytes unaccepted;  ///< of the free
-  Bytes page_info;   ///< page information of the allocator
-  Bytes accepted;    ///< what this kernel accepted so far
-  guest::HandOverRoute table = guest::HandOverRoute::kNone;  ///< where the table came from
-
-  /// RAM that is not free: the image, page information, allocated pages.
-  [[nodiscard]] Bytes used() const { return ram > free ? ram - free : Bytes{0}; }
-};
-
-/// The parts whose storage does not depend on policy or platform.
-struct MemoryLists {
-  static constexpr std::size_t kMostRegions = 3072;  ///< the firmware may keep 1000 single pages
-  static constexpr std::size_t kMostZones = 8;  ///< one node: two below 8 TiB, one more per 8 TiB
-
-  std::array<guest::MemoryRegion, kMostRegions> regions{};
-  std::array<PhysRange, kMostRegions + 1> readable{};
-  std::array<guest::EarlyRange, 128> memory{};
-  std::array<guest::EarlyRange, 128> reserved{};
-  std::array<guest::Zone, kMostZones> zones{};
-  std::array<guest::CpuCache, 1> caches{};
-  std::array<std::uint64_t, 512> index{};  ///< of the table: enough for 16 TiB at 2 MiB units
-};
-
-/// Memory that may be read before there is a table: what the map calls accepted and in use by
-/// somebody, and `info`, which was accepted for us. Writes to `storage`.
-/// Precondition: `storage` has room for one range more than `map` has regions.
-[[nodiscard, gnu::cold]] std::span<const PhysRange> readable_ranges(const guest::MemoryMap& map,
-                                                                    PhysRange info,
-                                                                    std::span<PhysRange> storage);
 
 /// One object, 140 KiB; start() once. Not copied or moved.
 ///
@@ -111,7 +77,7 @@ class KernelMemory {
     boot_ = *reader;
     using Step = Done (KernelMemory::*)();
     for (const Step step : {&KernelMemory::read_map, &KernelMemory::find_table,
-                            &KernelMemory::add_memory, &KernelMemory::reserve_used,
+                            &KernelMemory::reserve_used, &KernelMemory::add_memory,
                             &KernelMemory::open_allocator, &KernelMemory::fill_allocator}) {
       if (const Done done = (this->*step)(); !done) {
         return done;
@@ -287,6 +253,7 @@ class KernelMemory {
         return done;
       }
     }
+    // From here on the lists may grow: into memory that is added, and nothing that is in use.
     early_.allow_growth();
     return {};
   }

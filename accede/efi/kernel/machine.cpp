@@ -7,6 +7,7 @@
 #include "accede/efi/kernel/timer.hpp"
 #include "accede/efi/kernel/traps.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -36,8 +37,7 @@ PhysAddr address_of(const char* symbol) {
   return PhysAddr{reinterpret_cast<std::uint64_t>(symbol)};
 }
 
-/// Ranges out of the firmware's map. What does not fit is left out: it is not mapped, and a touch
-/// of it is reported.
+/// Ranges out of the firmware's map.
 struct RangeList {
   std::array<PhysRange, 256> ranges{};
   std::size_t count = 0;
@@ -47,10 +47,19 @@ struct RangeList {
       ranges[count - 1] = *PhysRange::make(ranges[count - 1].begin(), range.end());
     } else if (count != ranges.size()) {
       ranges[count++] = range;
+    } else {
+      panic("the memory map is too scattered for the page tables"sv);
     }
   }
   [[nodiscard]] std::span<const PhysRange> view() const { return {ranges.data(), count}; }
 };
+
+/// Memory that the kernel or the firmware will touch; the rest is only mapped where it is easy.
+bool is_used(abi::efi::MemoryType type) {
+  using abi::efi::MemoryType;
+  return type != MemoryType::kReserved && type != MemoryType::kUnusable &&
+         type != MemoryType::kMemoryMappedIo && type != MemoryType::kMemoryMappedIoPortSpace;
+}
 
 /// Uses the stack until there is none. Each frame is needed after the call, so that the compiler
 /// cannot make a loop of it.
@@ -82,7 +91,8 @@ void Machine::start() {
   g_traps.load(console_, boot_.image(), tdx_);
   set_last_words({.console = &console_, .power = &power_, .tdx = tdx_});
   map_memory();
-  // The timer only moves the background acceptor along: the kernel works without one.
+  // The timer wakes the CPU when it is idle; without one an idle kernel sleeps longer than it
+  // wants.
   if (const auto started = g_timer.start(g_traps, clock_, PortIo{tdx_}, tdx_); !started) {
     console_.write("accede-guest: no timer: "sv);
     console_.write(to_string(started.error()));
@@ -94,11 +104,14 @@ void Machine::start() {
 void Machine::map_memory() {
   RangeList ram;
   RangeList executable;
+  // Half of what four levels translate, or what the CPU has.
+  const PhysAddr reach{1ULL << std::min(PagingFeatures::of_cpu().physical_bits, 47U)};
   const auto map = abi::efi::MemoryMapView::make(boot_.efi_map(), boot_.efi_stride());
   for (std::size_t i = 0; map && i < map->size(); ++i) {
     const auto range = map->range(i);
     const auto type = static_cast<abi::efi::MemoryType>((*map)[i].type);
-    if (!range || range->empty() || type == abi::efi::MemoryType::kMemoryMappedIo) {
+    if (!range || range->empty() || type == abi::efi::MemoryType::kMemoryMappedIo ||
+        (!is_used(type) && range->end() > reach)) {
       continue;
     }
     ram.add(*range);
@@ -178,14 +191,13 @@ void Machine::jump(const NextKernelEntry& next) {
 void Machine::power_off() const {
   prepare_jump();
   power_.power_off();
-  hang();
+  stop_cpu(tdx_);
 }
 
-void Machine::hang() const {
+void Machine::idle() const {
   disable_interrupts();
-  for (;;) {
-    wait_for_interrupt(tdx_);
-  }
+  wait_for_interrupt(tdx_);
+  enable_interrupts();
 }
 
 }  // namespace accede::efi::kernel

@@ -39,7 +39,8 @@ class Machine {
   void prepare_jump() const;
   [[noreturn]] void jump(const NextKernelEntry& next);
   [[noreturn]] void power_off() const;
-  [[noreturn]] void hang() const;
+  /// Gives the CPU away until the next interrupt; the timer's comes every millisecond.
+  void idle() const;
 
  private:
   void map_memory();

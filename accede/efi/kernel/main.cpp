@@ -33,7 +33,7 @@ constinit RunStorage g_run{};
     machine.write_line(error_line(problem).view());
   });
   run_as_asked(boot, options, *platform, machine, g_run);
-  machine.hang();
+  panic("the kernel came to an end"sv);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "accede/efi/kernel/next_kernel.hpp"
 
+#include "accede/efi/kernel/boot_map.hpp"
+
 #include "accede/abi/efi.hpp"
 #include "accede/base/assert.hpp"
 #include "accede/efi/kernel/options.hpp"
@@ -16,21 +18,6 @@ constexpr std::uint64_t kPage = 4096;
 
 Bytes round_up(std::uint64_t bytes, std::uint64_t align) {
   return Bytes{(bytes + align - 1) / align * align};
-}
-
-/// The map has been checked: no descriptor ends outside it that anybody reads.
-void call_everything_accepted(std::span<std::byte> map, std::size_t stride) {
-  using abi::efi::MemoryType;
-  constexpr std::size_t kType = offsetof(abi::efi::MemoryDescriptor, type);
-  using Word = std::array<std::byte, sizeof(std::uint32_t)>;
-  constexpr auto kFrom = std::bit_cast<Word>(static_cast<std::uint32_t>(MemoryType::kUnaccepted));
-  constexpr auto kTo = std::bit_cast<Word>(static_cast<std::uint32_t>(MemoryType::kConventional));
-  for (std::size_t at = 0; map.size() - at >= stride; at += stride) {
-    const auto type = map.subspan(at + kType, kFrom.size());
-    if (std::ranges::equal(type, kFrom)) {
-      std::ranges::copy(kTo, type.begin());
-    }
-  }
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "accede/efi/kernel/panic.hpp"
 
 #include "accede/base/text_buffer.hpp"
+#include "accede/efi/kernel/idle.hpp"
 #include "accede/efi/kernel/vmcall.hpp"
-#include "accede/emulator/cpu.hpp"
 
 namespace accede::efi::kernel {
 
@@ -23,7 +23,7 @@ void set_last_words(const LastWords& last_words) {
 unsigned begin_fault(std::string_view message) {
   asm volatile("cli" : : : "memory");
   if (++g_depth > 2) {
-    emulator::cpu::stop_for_ever();
+    stop_cpu(g_last_words.tdx);
   }
   improve_fault_message(message);
   return g_depth;
@@ -50,7 +50,7 @@ void stop() {
   if (g_last_words.power != nullptr) {
     g_last_words.power->power_off();
   }
-  emulator::cpu::stop_for_ever();
+  stop_cpu(g_last_words.tdx);
 }
 
 void panic(std::string_view message) {

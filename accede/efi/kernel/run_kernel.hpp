@@ -35,7 +35,8 @@ namespace accede::efi::kernel {
 ///   set_table(table)         what fault reports ask; it lives until the end
 ///   prepare_jump()           stops the timer and whatever else would go on after the jump
 ///   jump(next)               jump_to_kernel(); does not return
-///   power_off(), hang()      do not return
+///   power_off()              does not return
+///   idle()                   until the next interrupt, about a millisecond
 /// Those that do not return may throw in tests.
 template <class S>
 concept KernelServices =
@@ -52,7 +53,7 @@ concept KernelServices =
       services.prepare_jump();
       services.jump(next);
       services.power_off();
-      services.hang();
+      services.idle();
     };
 
 /// Room for all objects of a run under any policy: too much for a stack, so it goes to .bss.
@@ -93,7 +94,13 @@ class KernelRun {
       say(off_line());
       services_.power_off();
     }
-    services_.hang();
+    for (;;) {
+      // What an idle kernel does: works ahead, and sleeps.
+      if (const auto polled = memory_.background_poll(); !polled) {
+        services_.panic(guest::to_string(polled.error().failure.kind));
+      }
+      services_.idle();
+    }
   }
 
  private:

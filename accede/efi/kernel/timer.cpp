@@ -77,15 +77,20 @@ std::expected<std::uint32_t, TimerError> Timer::ticks_a_period(const Clock& cloc
 }
 
 std::expected<void, TimerError> Timer::start(Traps& traps, const Clock& clock, PortIo ports,
-                                             bool tdx, Hook hook, void* context) {
+                                             bool tdx) {
   ports.out8(kFirstPicMask, 0xFF);
   ports.out8(kSecondPicMask, 0xFF);
   apic_ = LocalApic::find(tdx);
   if (!apic_) {
     return std::unexpected{TimerError::kNoApic};
   }
-  hook_ = hook;
-  context_ = context;
+  traps.set_handler(kVector, &Timer::on_interrupt, this);
+  traps.set_stray_handler(&Timer::on_stray, this);
+  traps.set_handler(kSpuriousVector, [](void*) {}, nullptr);  // is not acknowledged
+  for (const ApicRegister entry : {ApicRegister::kLvtThermal, ApicRegister::kLvtPerformance,
+                                   ApicRegister::kLvtLint1, ApicRegister::kLvtError}) {
+    apic_->write(entry, kMasked);  // not every APIC has all of them
+  }
   // LINT0 is where the 8259s come in.
   if (!apic_->write(ApicRegister::kSpurious, kSoftwareEnable | kSpuriousVector) ||
       !apic_->write(ApicRegister::kLvtLint0, kMasked) ||
@@ -97,9 +102,6 @@ std::expected<void, TimerError> Timer::start(Traps& traps, const Clock& clock, P
   if (!period) {
     return std::unexpected{period.error()};
   }
-  traps.set_handler(kVector, &Timer::on_interrupt, this);
-  traps.set_stray_handler(&Timer::on_stray, this);
-  traps.set_handler(kSpuriousVector, [](void*) {}, nullptr);  // is not acknowledged
   if (!apic_->write(ApicRegister::kLvtTimer, kPeriodic | kVector) ||
       !apic_->write(ApicRegister::kTimerInitial, *period)) {
     return std::unexpected{TimerError::kRefused};
@@ -123,9 +125,6 @@ void Timer::on_interrupt(void* self) {
   auto& timer = *static_cast<Timer*>(self);
   timer.count_.fetch_add(1, std::memory_order_relaxed);
   timer.apic_->end_of_interrupt();
-  if (timer.hook_ != nullptr) {
-    timer.hook_(timer.context_);
-  }
 }
 
 }  // namespace accede::efi::kernel

@@ -29,9 +29,6 @@ class Timer {
   static constexpr std::uint8_t kVector = 0x40;
   static constexpr std::uint8_t kSpuriousVector = 0xFF;
 
-  /// Called from the interrupt, with interrupts off, after the count has gone up.
-  using Hook = void (*)(void* context);
-
   constexpr Timer() = default;
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
@@ -39,10 +36,9 @@ class Timer {
   /// Masks the 8259s and everything that the firmware left in the local vector table, finds out how
   /// fast the APIC counts (10 ms, more when the
   /// host takes the CPU away) and starts counting. Interrupts stay off: the caller
-  /// enables them. `hook` may be null.
+  /// enables them.
   [[nodiscard]] std::expected<void, TimerError> start(Traps& traps, const Clock& clock,
-                                                      PortIo ports, bool tdx, Hook hook = nullptr,
-                                                      void* context = nullptr);
+                                                      PortIo ports, bool tdx);
   /// Stops counting. An interrupt that is pending already still comes once interrupts are enabled.
   /// Before a kexec.
   void stop();
@@ -63,8 +59,6 @@ class Timer {
   [[nodiscard]] std::expected<std::uint32_t, TimerError> ticks_a_period(const Clock& clock) const;
 
   std::optional<LocalApic> apic_;
-  Hook hook_ = nullptr;
-  void* context_ = nullptr;
   std::atomic<std::uint64_t> count_ = 0;
 };
 

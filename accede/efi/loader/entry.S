@@ -25,6 +25,10 @@ accede_enter_linux:
   xorl %ecx, %ecx
   movl %ecx, %fs
   movl %ecx, %gs
+  // Global pages of the firmware would outlive its tables.
+  movq %cr4, %rcx
+  andq $~0x80, %rcx
+  movq %rcx, %cr4
   movq %rdx, %cr3
   xorl %ebx, %ebx
   xorl %ebp, %ebp

@@ -36,13 +36,6 @@ constexpr std::uint64_t kCode = 0x00AF'9B00'0000'FFFF;
 constexpr std::uint64_t kData = 0x00CF'9300'0000'FFFF;
 static_assert(abi::linux_boot::kBootCs == 2 * 8 && abi::linux_boot::kBootDs == 3 * 8);
 
-bool has_1g_pages() {
-  constexpr std::uint32_t kExtended = 0x8000'0000;
-  constexpr std::uint32_t kPage1G = 1U << 26;
-  return cpu::cpuid(kExtended, 0).eax > kExtended &&
-         (cpu::cpuid(kExtended + 1, 0).edx & kPage1G) != 0;
-}
-
 bool has_5_levels() {
   constexpr std::uint64_t kLa57 = 1 << 12;
   return (cpu::read_cr4() & kLa57) != 0;
@@ -52,7 +45,8 @@ bool has_5_levels() {
 
 EntryPlan EntryPlan::make(std::span<const PhysRange> ranges) {
   // The processor cannot change between four and five levels on the way.
-  EntryPlan plan{.leaf = has_1g_pages() ? PageSize::k1G : PageSize::k2M,
+  // 2 MiB leaves: a large page must not reach over memory of several cache types.
+  EntryPlan plan{.leaf = PageSize::k2M,
                  .levels = has_5_levels() ? IdentityMap::Levels::k5 : IdentityMap::Levels::k4,
                  .tables = 0};
   plan.tables = IdentityMap::tables_for({&kFirst4GiB, 1}, plan.leaf, plan.levels) +

@@ -63,7 +63,9 @@ Outcome<void> place_data(const Firmware& firmware, LoaderMemory& memory, const L
     piece.place = *place;
   }
   layout.plan = EntryPlan::make(layout.mapped(program));
-  const auto entry = memory.allocate({.size = layout.plan.bytes()}, "page tables"sv);
+  const auto entry = memory.allocate(
+      // Where the tables map themselves: the kernel reads them before it has its own.
+      {.size = layout.plan.bytes(), .limit = PhysAddr{(4_GiB).value()}}, "page tables"sv);
   if (!entry) {
     return std::unexpected{entry.error()};
   }

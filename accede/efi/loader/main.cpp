@@ -137,14 +137,12 @@ std::expected<void, firmware::LinuxBootError> tell_kernel(const Firmware& firmwa
 }
 
 /// Firmware that would accept everything on the way out must not: the kernel does it, or we have
-/// begun to. Firmware without the handshake never does.
-void promise_to_accept(const Firmware& firmware) {
+/// begun to. Firmware without the handshake never does. False: it does so all the same.
+bool promise_to_accept(const Firmware& firmware) {
   using abi::efi::MemoryAcceptanceHandshake;
   auto* const handshake = find_protocol<MemoryAcceptanceHandshake>(
       firmware, abi::efi::kMemoryAcceptanceHandshakeProtocol);
-  if (handshake != nullptr && is_error(handshake->allow_unaccepted_memory(handshake))) {
-    say(firmware, "the firmware refuses the handshake and accepts all memory"sv);
-  }
+  return handshake == nullptr || !is_error(handshake->allow_unaccepted_memory(handshake));
 }
 
 /// The last steps that can return: after them only ExitBootServices is left. Returns the root page
@@ -154,12 +152,15 @@ Outcome<PhysAddr> commit(const Firmware& firmware, LoaderMemory& memory, Departu
                          PhysRange program) {
   if (!memory.has_chosen()) {
     const auto root = fill(firmware, files, options, layout, program);
-    if (root && files.accepts == Knows::kYes) {
-      promise_to_accept(firmware);
+    if (root && files.accepts == Knows::kYes && !promise_to_accept(firmware)) {
+      say(firmware, "the firmware refuses the handshake and accepts all memory"sv);
     }
     return root;
   }
-  promise_to_accept(firmware);
+  if (!promise_to_accept(firmware)) {
+    // It would accept a second time what we accept now.
+    return problem(Status::kUnsupported, "the firmware insists on accepting all memory"sv);
+  }
   if (const auto accepted = memory.accept_chosen(departure); !accepted) {
     return std::unexpected{accepted.error()};
   }
@@ -170,7 +171,10 @@ Outcome<PhysAddr> commit(const Firmware& firmware, LoaderMemory& memory, Departu
 Outcome<void> leave(const Firmware& firmware, MachinePlatform& platform, Departure& departure,
                     const LinuxSetup& setup, const LoaderOptions& options, const Layout& layout,
                     PhysAddr root) {
-  auto* const machine = find_protocol<MachineProtocol>(firmware, MachineProtocol::kGuid);
+  auto* machine = find_protocol<MachineProtocol>(firmware, MachineProtocol::kGuid);
+  if (machine != nullptr && machine->revision != MachineProtocol::kRevision) {
+    machine = nullptr;
+  }
   if (machine != nullptr) {
     machine->loader_exits_boot_services(machine);
   }
@@ -182,7 +186,10 @@ Outcome<void> leave(const Firmware& firmware, MachinePlatform& platform, Departu
     }
     last_words.say_and_stop(kName, left.error().what);
   }
-  if (const auto settled = departure.settle(platform); !settled) {
+  asm volatile("cli" : : : "memory");
+  const auto settled =
+      departure.settle([&platform](PhysRange range) { return platform.accept(range); });
+  if (!settled) {
     last_words.say_and_stop(kName, settled.error());
   }
   if (const auto told = tell_kernel(firmware, departure, setup, options, layout); !told) {
@@ -238,7 +245,7 @@ Outcome<void> run(const Firmware& firmware) {
     return std::unexpected{layout.error()};
   }
   Departure departure{firmware, wish_for(firmware, *files)};
-  if (const auto prepared = departure.prepare(*platform); !prepared) {
+  if (const auto prepared = departure.prepare(platform->kind()); !prepared) {
     departure.cancel();
     return problem(Status::kLoadError, prepared.error());
   }

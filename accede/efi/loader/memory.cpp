@@ -120,7 +120,9 @@ Outcome<PhysRange> LoaderMemory::choose_unaccepted(const PlaceNeeds& needs, std:
 
   PlaceNeeds units = needs;
   if (!needs.only_preferred) {
-    units.size = round_up(needs.size, kUnit);
+    // The last page in use never ends a unit: Linux frees an initrd without accepting the guard
+    // unit behind it, and may read past a page's end.
+    units.size = round_up(needs.size + 4_KiB, kUnit);
     units.alignment = std::max(needs.alignment, kUnit);
     units.preferred = std::nullopt;
   } else {

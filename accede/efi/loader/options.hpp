@@ -39,8 +39,8 @@ struct OptionsError {
 
 inline constexpr std::size_t kMostOptionCharacters = 8192;
 
-/// UTF-16 load options up to the first zero or the end, as ASCII in `storage`. Spaces at the end
-/// are dropped; an odd byte at the end is not there. Errors: kTooLong, kNotAscii.
+/// UTF-16 load options up to the first zero or the end, as ASCII in `storage`. An odd byte at the
+/// end is not there. Errors: kTooLong, kNotAscii.
 [[nodiscard]] std::expected<std::span<char>, OptionsError> to_ascii(
     std::span<const std::byte> utf16, std::span<char, kMostOptionCharacters> storage);
 

@@ -1,4 +1,4 @@
-#include "accede/efi/kernel/kernel_memory.hpp"
+#include "accede/efi/kernel/memory_lists.hpp"
 
 #include "accede/base/assert.hpp"
 
