@@ -1,36 +1,18 @@
+// The table itself, and the host's instructions.
 #include "accede/host/rmp.hpp"
 
 #include "accede/base/assert.hpp"
+#include "accede/host/rmp_entry.hpp"
 
 #include <algorithm>
-#include <atomic>
 
 namespace accede::host {
 
-using namespace std::string_view_literals;
+using namespace internal;
 
 namespace {
 
 using E = RmpEntry;
-
-constexpr std::uint64_t kPagesPerRegion = 512;
-constexpr std::uint32_t kMaxAsid = 1023;
-constexpr PhysAddr kGpaEnd{1ULL << 51};  // 39 bits of page number
-
-std::uint64_t load(std::uint64_t& word) {
-  return std::atomic_ref{word}.load(std::memory_order_acquire);
-}
-void store(std::uint64_t& word, std::uint64_t value) {
-  std::atomic_ref{word}.store(value, std::memory_order_release);
-}
-
-bool assigned(std::uint64_t low) {
-  return E::Assigned::get(low) != 0;
-}
-/// A 2 MiB page: the region's first entry speaks for all.
-bool whole(std::uint64_t low) {
-  return assigned(low) && E::Large::get(low) != 0;
-}
 
 /// The low word of a page as RMPUPDATE leaves it: not validated, no VMSA.
 std::uint64_t low_of(const RmpUpdate& to) {
@@ -45,79 +27,10 @@ std::uint64_t low_of(const RmpUpdate& to) {
 }
 constexpr std::uint64_t kDefaultPermissions = E::Vmpl0::set(0, abi::rmp::kPermAll);
 
-/// Checks 2 to 4 of a private access.
-RmpVerdict check_owner(std::uint64_t low, PhysAddr gpa, std::uint32_t asid) {
-  if (!assigned(low) || E::Asid::get(low) != asid || asid == 0) {
-    return RmpVerdict::kNotAssigned;
-  }
-  if (E::Gfn::get(low) != gpa.value() >> 12) {
-    return RmpVerdict::kWrongGpa;
-  }
-  return E::Immutable::get(low) != 0 ? RmpVerdict::kImmutable : RmpVerdict::kAllowed;
-}
+/// What is not shown of the words.
+constexpr std::uint64_t kBooks = E::Lock::kMask | E::SubpageCount::kMask;
 
 }  // namespace
-
-std::string_view name(RmpVerdict verdict) {
-  switch (verdict) {
-    case RmpVerdict::kAllowed:
-      return "allowed"sv;
-    case RmpVerdict::kNotCovered:
-      return "not covered by the RMP"sv;
-    case RmpVerdict::kNotAssigned:
-      return "not assigned to the guest"sv;
-    case RmpVerdict::kWrongGpa:
-      return "assigned for another guest address"sv;
-    case RmpVerdict::kImmutable:
-      return "immutable"sv;
-    case RmpVerdict::kSizeMismatch:
-      return "page size mismatch"sv;
-    case RmpVerdict::kNotValidated:
-      return "not validated"sv;
-    case RmpVerdict::kNoPermission:
-      return "no VMPL permission"sv;
-    case RmpVerdict::kNotHypervisor:
-      return "not owned by the hypervisor"sv;
-  }
-  return "unknown"sv;
-}
-
-std::uint64_t fault_bits(RmpVerdict verdict) {
-  switch (verdict) {
-    case RmpVerdict::kAllowed:
-    case RmpVerdict::kNotValidated:
-      return 0;
-    case RmpVerdict::kSizeMismatch:
-      return abi::rmp::kNpfRmp | abi::rmp::kNpfSizeMismatch;
-    case RmpVerdict::kNoPermission:
-      return abi::rmp::kNpfRmp | abi::rmp::kNpfVmpl;
-    default:
-      return abi::rmp::kNpfRmp;
-  }
-}
-
-/// Holds the Lock bit of a region. What is stored to the first entry meanwhile keeps the bit.
-class Rmp::RegionLock {
- public:
-  explicit RegionLock(RmpEntry* first) : first_{first} {
-    while ((std::atomic_ref{first_->low}.fetch_or(E::Lock::kMask, std::memory_order_acquire) &
-            E::Lock::kMask) != 0) {
-      __builtin_ia32_pause();
-    }
-  }
-  ~RegionLock() {
-    std::atomic_ref{first_->low}.fetch_and(~E::Lock::kMask, std::memory_order_release);
-  }
-  RegionLock(const RegionLock&) = delete;
-  RegionLock& operator=(const RegionLock&) = delete;
-
-  void write(RmpEntry* entry, std::uint64_t low) {
-    store(entry->low, entry == first_ ? low | E::Lock::kMask : low);
-  }
-
- private:
-  RmpEntry* first_;
-};
 
 Bytes Rmp::storage_bound(PhysRange covered) {
   return Bytes{covered.size().value() / 4096 * sizeof(RmpEntry)};
@@ -136,6 +49,10 @@ bool Rmp::covers(PhysAddr spa, PageSize size) const {
   return covered_.contains(spa) && covered_.end() - spa >= bytes(size);
 }
 
+std::uint64_t Rmp::pages_in_region(PhysAddr region) const {
+  return std::min(kPagesPerRegion, (covered_.end() - region).value() / 4096);
+}
+
 /// The checks of RMPUPDATE that need no lock.
 RmpUpdateCode Rmp::check_update(PhysAddr spa, const RmpUpdate& to) const {
   ACCEDE_ASSERT(to.size != PageSize::k1G);
@@ -143,31 +60,67 @@ RmpUpdateCode Rmp::check_update(PhysAddr spa, const RmpUpdate& to) const {
     return RmpUpdateCode::kFailInput;
   }
   if (!to.assigned) {
-    return to.immutable ? RmpUpdateCode::kFailInput : RmpUpdateCode::kSuccess;
+    const bool operands = !to.immutable && to.asid == 0;
+    return operands ? RmpUpdateCode::kSuccess : RmpUpdateCode::kFailInput;
   }
-  const bool operands = to.gpa.is_aligned(bytes(to.size)) && to.gpa < kGpaEnd &&
-                        to.asid <= kMaxAsid && (to.asid != 0 || to.immutable);
+  // Without an ASID it can only become a Firmware page, which has no GPA.
+  const bool owner = to.asid != 0 ? to.asid <= kMaxAsid : to.immutable && to.gpa == PhysAddr{};
+  const bool operands = owner && to.gpa.is_aligned(bytes(to.size)) && to.gpa < kGpaEnd;
   return operands ? RmpUpdateCode::kSuccess : RmpUpdateCode::kFailInput;
 }
 
-RmpUpdateCode Rmp::update(PhysAddr spa, const RmpUpdate& to) {
+/// True when a 4K page of the page at `spa` has users. Covered; for an answer that lasts, under the
+/// region's lock.
+bool Rmp::users_in(PhysAddr spa, PageSize size) const {
+  RmpEntry* const first = slot(spa);
+  const std::uint64_t pages = size == PageSize::k4K ? 1 : kPagesPerRegion;
+  if (pages != 1 && Watched::get(load(first->high)) == 0) {
+    return false;
+  }
+  return std::any_of(first, first + pages,
+                     [](RmpEntry& entry) { return Users::get(load(entry.high)) != 0; });
+}
+
+/// What of the present state forbids RMPUPDATE. Under the region's lock.
+RmpUpdateCode Rmp::check_target(PhysAddr spa, PageSize size, const RegionLock& lock) const {
+  RmpEntry* const entry = slot(spa);
+  const std::uint64_t region = lock.region();
+  const bool large = size == PageSize::k2M;
+  const bool fixed_inside =
+      large && lock.watched() != 0 && std::any_of(entry, entry + kPagesPerRegion, [](E& page) {
+        const std::uint64_t low = load(page.low);
+        return immutable(low) && !assigned(low);
+      });
+  if (immutable(load(entry->low)) || fixed_inside) {
+    return RmpUpdateCode::kFailPermission;
+  }
+  if (users_in(spa, size)) {
+    return RmpUpdateCode::kFailInUse;
+  }
+  const bool small_inside =
+      !whole(region) && (assigned(region) || E::SubpageCount::get(region) != 0);
+  return (large ? small_inside : whole(region)) ? RmpUpdateCode::kFailOverlap
+                                                : RmpUpdateCode::kSuccess;
+}
+
+RmpUpdateCode Rmp::update(PhysAddr spa, const RmpUpdate& to, std::uint32_t caller_asid) {
   if (const RmpUpdateCode code = check_update(spa, to); code != RmpUpdateCode::kSuccess) {
     return code;
+  }
+  if (caller_asid != 0) {
+    return RmpUpdateCode::kFailPermission;
   }
   RmpEntry* const first = region_slot(spa);
   RmpEntry* const entry = slot(spa);
   RegionLock lock{first};
+  if (const RmpUpdateCode code = check_target(spa, to.size, lock);
+      code != RmpUpdateCode::kSuccess) {
+    return code;
+  }
   const std::uint64_t old = load(entry->low);
-  const std::uint64_t region = load(first->low);
-  if (E::Immutable::get(old) != 0) {
-    return RmpUpdateCode::kFailPermission;
-  }
+  const std::uint64_t region = lock.region();
   const std::uint64_t count = E::SubpageCount::get(region);
-  const bool small_inside = !whole(region) && (assigned(region) || count != 0);
-  if (to.size == PageSize::k2M ? small_inside : whole(region)) {
-    return RmpUpdateCode::kFailOverlap;
-  }
-  store(entry->high, to.assigned ? kDefaultPermissions : 0);
+  lock.write_high(entry, to.assigned ? kDefaultPermissions : 0);
   const std::uint64_t low = low_of(to);
   if (entry == first) {
     lock.write(first, E::SubpageCount::set(low, count));
@@ -179,135 +132,91 @@ RmpUpdateCode Rmp::update(PhysAddr spa, const RmpUpdate& to) {
   return RmpUpdateCode::kSuccess;
 }
 
-PsmashCode Rmp::psmash(PhysAddr spa) {
+PsmashCode Rmp::psmash(PhysAddr spa, std::uint32_t caller_asid) {
   if (!spa.is_aligned(2_MiB) || !covers(spa, PageSize::k2M)) {
     return PsmashCode::kFailInput;
   }
+  if (caller_asid != 0) {
+    return PsmashCode::kFailPermission;
+  }
   RmpEntry* const first = slot(spa);
   RegionLock lock{first};
-  const std::uint64_t low = E::Lock::set(load(first->low), 0);
-  if (!whole(low)) {
+  if (!lock.is_whole()) {
     return PsmashCode::kFailInput;
   }
-  if (E::Immutable::get(low) != 0) {
+  const std::uint64_t low = lock.region();
+  if (immutable(low)) {
     return PsmashCode::kFailPermission;
+  }
+  if (users_in(spa, PageSize::k2M)) {
+    return PsmashCode::kFailInUse;
   }
   const std::uint64_t small = E::Large::set(low, 0);
   // The first entry last: until then it speaks for the whole region.
   for (std::uint64_t i = 1; i < kPagesPerRegion; ++i) {
-    store(first[i].high, load(first->high));
-    lock.write(first + i, E::Gfn::set(small, E::Gfn::get(low) + i));
+    lock.write_high(first + i, load(first->high) & ~kOwnBits);
+    lock.write(first + i, part_of(small, i));
   }
   lock.write(first, E::SubpageCount::set(small, kPagesPerRegion - 1));
   return PsmashCode::kSuccess;
 }
 
-bool Rmp::launch_update(PhysAddr spa, bool vmsa) {
+std::optional<RmpStateWords> Rmp::read(PhysAddr spa) const {
   if (!covers(spa, PageSize::k4K)) {
-    return false;
+    return std::nullopt;
   }
-  RmpEntry* const first = region_slot(spa);
-  RegionLock lock{first};
-  RmpEntry* const entry = whole(load(first->low)) ? first : slot(spa);
-  const std::uint64_t low = load(entry->low);
-  if (abi::rmp::state_of({.low = low, .high = 0}) != RmpState::kPreGuest) {
-    return false;
-  }
-  lock.write(entry, E::Vmsa::set(E::Immutable::set(E::Validated::set(low, 1), 0), vmsa ? 1 : 0));
-  return true;
-}
-
-PvalidateOutcome Rmp::pvalidate(PhysAddr spa, PhysAddr gpa, std::uint32_t asid, std::uint32_t ecx,
-                                bool validate) {
-  const bool large = ecx == abi::rmp::kSize2M;
-  if (ecx > abi::rmp::kSize2M || !gpa.is_aligned(large ? 2_MiB : 4_KiB)) {
-    return {.code = PvalidateCode::kFailInput};
-  }
-  if (!covers(spa, PageSize::k4K)) {
-    return {.fault = RmpVerdict::kNotCovered};
-  }
-  RmpEntry* const first = region_slot(spa);
-  RegionLock lock{first};
-  const bool entry_large = whole(load(first->low));
-  const RmpVerdict owner = check_owner(lookup(spa).low, gpa, asid);
-  if (owner != RmpVerdict::kAllowed) {
-    return {.fault = owner};
-  }
-  if (entry_large && !large) {
-    return {.fault = RmpVerdict::kSizeMismatch};
-  }
-  if (large && !entry_large) {
-    return {.code = PvalidateCode::kFailSizeMismatch};
-  }
-  RmpEntry* const entry = large ? first : slot(spa);
-  const std::uint64_t low = load(entry->low);
-  const std::uint64_t wanted = validate ? 1 : 0;
-  if (E::Validated::get(low) == wanted) {
-    return {.carry = true};
-  }
-  lock.write(entry, E::Validated::set(low, wanted));
-  return {};
+  const std::uint64_t low = load(slot(spa)->low);
+  const std::uint64_t region = load(region_slot(spa)->low);
+  const bool any = assigned(region) || E::SubpageCount::get(region) != 0;
+  return RmpStateWords{.gpa = E::Gfn::get(low) << 12,
+                       .assigned = static_cast<std::uint8_t>(E::Assigned::get(low)),
+                       .page_size = static_cast<std::uint8_t>(E::Large::get(low) |
+                                                              (any ? abi::rmp::kRegionStatus : 0U)),
+                       .immutable = static_cast<std::uint8_t>(E::Immutable::get(low)),
+                       .asid = static_cast<std::uint32_t>(E::Asid::get(low))};
 }
 
 RmpEntry Rmp::lookup(PhysAddr spa) const {
   if (!covers(spa, PageSize::k4K)) {
     return {};
   }
-  constexpr std::uint64_t kBooks = E::Lock::kMask | E::SubpageCount::kMask;
   RmpEntry* const first = region_slot(spa);
   RmpEntry* const own = slot(spa);
-  const std::uint64_t region = load(first->low);
+  std::uint64_t region = load(first->low);
   if (!whole(region)) {
-    const std::uint64_t low = own == first ? region : load(own->low);
-    return {.low = low & ~kBooks, .high = load(own->high)};
+    const std::uint64_t low = load(own->low);
+    const std::uint64_t high = load(own->high);
+    region = own == first ? low : load(first->low);
+    // Else the region became one page in between, and its entries were cleared.
+    if (!whole(region)) {
+      return {.low = low & ~kBooks, .high = high & ~kOwnBits};
+    }
   }
   const auto offset = static_cast<std::uint64_t>(own - first);
-  return {.low = E::Gfn::set(region & ~kBooks, E::Gfn::get(region) + offset),
-          .high = load(first->high)};
-}
-
-RmpVerdict Rmp::check_private(PhysAddr spa, const RmpAccess& access) const {
-  ACCEDE_ASSERT(access.vmpl < 4);
-  if (!covers(spa, PageSize::k4K)) {
-    return RmpVerdict::kNotCovered;
-  }
-  const RmpEntry entry = lookup(spa);
-  const RmpVerdict owner = check_owner(entry.low, access.gpa, access.asid);
-  if (owner != RmpVerdict::kAllowed) {
-    return owner;
-  }
-  if ((E::Large::get(entry.low) != 0) != (access.nested_size != PageSize::k4K)) {
-    return RmpVerdict::kSizeMismatch;
-  }
-  if (E::Validated::get(entry.low) == 0) {
-    return RmpVerdict::kNotValidated;
-  }
-  const std::uint64_t permissions = entry.high >> (8 * access.vmpl);
-  const std::uint8_t needed = access.write ? abi::rmp::kPermWrite : abi::rmp::kPermRead;
-  return (permissions & needed) != 0 ? RmpVerdict::kAllowed : RmpVerdict::kNoPermission;
-}
-
-RmpVerdict Rmp::check_shared(PhysAddr spa, bool write) const {
-  return write && assigned(lookup(spa).low) ? RmpVerdict::kNotHypervisor : RmpVerdict::kAllowed;
+  return {.low = part_of(region & ~kBooks, offset), .high = load(first->high) & ~kOwnBits};
 }
 
 bool Rmp::region_sound(PhysAddr region) const {
   const RmpEntry& first = *slot(region);
-  const std::uint64_t pages = std::min(kPagesPerRegion, (covered_.end() - region).value() / 4096);
   std::uint64_t count = 0;
-  for (std::uint64_t i = 1; i < pages; ++i) {
+  std::uint64_t watched = 0;
+  for (std::uint64_t i = 0; i < pages_in_region(region); ++i) {
     const RmpEntry& entry = (&first)[i];
-    if (!assigned(entry.low) ? entry != RmpEntry{} : (entry.low & E::Large::kMask) != 0) {
+    const std::uint64_t high = entry.high & ~kOwnBits;
+    const std::uint64_t low = i == 0 ? entry.low & ~E::SubpageCount::kMask : entry.low;
+    const bool fixed = low == E::Immutable::kMask;
+    if ((low & E::Lock::kMask) != 0 || (!assigned(low) && ((low != 0 && !fixed) || high != 0)) ||
+        (i != 0 && (whole(low) || Watched::get(entry.high) != 0))) {
       return false;
     }
-    count += assigned(entry.low) ? 1 : 0;
+    count += i != 0 && assigned(low) ? 1 : 0;
+    watched += fixed || Users::get(entry.high) != 0 ? 1 : 0;
+    if (fixed && whole(first.low)) {
+      return false;
+    }
   }
-  if (whole(first.low) && count != 0) {
-    return false;
-  }
-  const bool clean =
-      assigned(first.low) || ((first.low & ~E::SubpageCount::kMask) == 0 && first.high == 0);
-  return clean && E::Lock::get(first.low) == 0 && E::SubpageCount::get(first.low) == count;
+  return (!whole(first.low) || count == 0) && E::SubpageCount::get(first.low) == count &&
+         Watched::get(first.high) == watched;
 }
 
 bool Rmp::invariants() const {

@@ -52,7 +52,15 @@ std::string_view name(SnpPvalidateKind kind) {
 
 SnpMemory::SnpMemory(Rmp& rmp, PageAttributes& attributes, std::span<const PhysRange> ram,
                      const SnpMemoryConfig& config)
-    : rmp_{rmp}, attributes_{attributes}, ram_{ram}, config_{config} {
+    : rmp_{rmp},
+      attributes_{attributes},
+      ram_{ram},
+      config_{config},
+      assignment_{
+          rmp,
+          attributes,
+          ram,
+          {.asid = config.asid, .backing = config.backing, .hpa_offset = config.hpa_offset}} {
   ACCEDE_ASSERT(config.asid >= 1 && config.asid <= 1023);
   ACCEDE_ASSERT(config.hpa_offset % 2_MiB == Bytes{0});
   PhysAddr previous;
@@ -65,33 +73,7 @@ SnpMemory::SnpMemory(Rmp& rmp, PageAttributes& attributes, std::span<const PhysR
   }
 }
 
-bool SnpMemory::is_ram(PhysRange pages) const {
-  return std::ranges::any_of(ram_, [&](PhysRange range) { return range.contains(pages); });
-}
-
-/// Gives a page of private RAM that has no RMP entry one: 2 MiB where backing, RAM, attributes and
-/// `within` allow. False: it has one. For launch, the firmware validates it at once. Under the
-/// region's lock.
-bool SnpMemory::assign(PhysAddr page, PhysRange within, bool launch) {
-  const PhysRange whole = PhysRange::page(page, PageSize::k2M);
-  if (is_assigned(entry(page))) {
-    return false;
-  }
-  const auto update = [&](PhysAddr gpa, PageSize size) {
-    RmpUpdate to = RmpUpdate::guest(gpa, size, config_.asid);
-    to.immutable = launch;
-    const bool done = rmp_.update(hpa_of(gpa), to) == RmpUpdateCode::kSuccess;
-    return done && (!launch || rmp_.launch_update(hpa_of(gpa), false));
-  };
-  // Where part of the region is assigned in 4 KiB entries, 2 MiB overlaps them and is refused.
-  if (config_.backing == Backing::k2M && within.contains(whole) && is_ram(whole) &&
-      attributes_.all(whole, PageAttribute::kPrivate) && update(whole.begin(), PageSize::k2M)) {
-    return true;
-  }
-  return update(page, PageSize::k4K);
-}
-
-std::expected<Bytes, AdoptError> SnpMemory::adopt(PhysRange range) {
+std::expected<Bytes, AdoptError> SnpMemory::adopt(PhysRange range, const HostDuties* duties) {
   if (!range.begin().is_aligned(4_KiB) || !range.end().is_aligned(4_KiB)) {
     return std::unexpected{AdoptError::kUnaligned};
   }
@@ -100,10 +82,12 @@ std::expected<Bytes, AdoptError> SnpMemory::adopt(PhysRange range) {
   }
   for (PhysAddr page = range.begin(); page < range.end();) {
     const SpinGuard guard{region(page)};
-    if (attributes_.get(page) != PageAttribute::kPrivate || !assign(page, range, true)) {
+    const AssignOutcome outcome =
+        assignment_.first_use(page, range, RmpAssignment::Purpose::kLaunch, duties);
+    if (outcome != AssignOutcome::kAssigned4K && outcome != AssignOutcome::kAssigned2M) {
       return std::unexpected{AdoptError::kNotFree};
     }
-    page += is_large(entry(page)) ? 2_MiB : 4_KiB;
+    page += outcome == AssignOutcome::kAssigned2M ? 2_MiB : 4_KiB;
   }
   return range.size();
 }
@@ -134,7 +118,7 @@ SnpPvalidate SnpMemory::pvalidate(PhysAddr gpa, std::uint32_t ecx, bool validate
   PvalidateOutcome outcome = attempt();
   if (outcome.fault == RmpVerdict::kNotAssigned) {
     result.converted = make_private(page, hooks);
-    (void)assign(page, whole, false);
+    (void)assignment_.first_use(page, whole, RmpAssignment::Purpose::kUse, hooks.duties);
     outcome = attempt();
   }
   if (outcome.fault == RmpVerdict::kSizeMismatch) {
@@ -166,7 +150,8 @@ SnpTouch SnpMemory::touch_private(PhysAddr gpa, const SnpMemoryHooks& hooks) {
   }
   const SpinGuard guard{region(page)};
   touch.converted = make_private(page, hooks);
-  (void)assign(page, PhysRange::page(page, PageSize::k2M), false);
+  (void)assignment_.first_use(page, PhysRange::page(page, PageSize::k2M),
+                              RmpAssignment::Purpose::kUse, hooks.duties);
   const PageSize size = is_large(entry(page)) ? PageSize::k2M : PageSize::k4K;
   touch.verdict = rmp_.check_private(
       hpa_of(page),
@@ -199,7 +184,8 @@ SnpTouch SnpMemory::touch_shared(PhysAddr gpa,
   touch.converted = attributes_.get(gpa) == PageAttribute::kPrivate;
   if (!convert_chunk(page, PageAttribute::kShared, hooks)) {
     touch.kind = SnpTouchKind::kRefused;
-    touch.verdict = RmpVerdict::kImmutable;
+    const bool immutable = RmpEntry::Immutable::get(entry(page.begin()).low) != 0;
+    touch.verdict = immutable ? RmpVerdict::kImmutable : RmpVerdict::kNotHypervisor;
     touch.converted = false;
     return touch;
   }
@@ -208,19 +194,25 @@ SnpTouch SnpMemory::touch_shared(PhysAddr gpa,
   return touch;
 }
 
-/// Makes the RMP entries of `pages`, in one 2M region, the hypervisor's. False: one is immutable;
-/// nothing changed but that a 2 MiB entry may be 512 of 4 KiB now. Under the region's lock.
+/// Makes the RMP entries of `pages`, in one 2M region, the hypervisor's. False: one is immutable or
+/// in use (a vCPU runs on its VMSA there); nothing changed, unless it came into use meanwhile.
+/// Under the region's lock.
 bool SnpMemory::take_back(PhysRange pages, const SnpMemoryHooks& hooks) {
   for (PhysAddr page = pages.begin(); page < pages.end(); page += 4_KiB) {
-    if (RmpEntry::Immutable::get(entry(page).low) != 0) {
+    if (RmpEntry::Immutable::get(entry(page).low) != 0 ||
+        rmp_.in_use(hpa_of(page), PageSize::k4K)) {
       return false;
     }
   }
-  hooks.private_gone(pages);
   const PhysRange whole = PhysRange::page(pages.begin(), PageSize::k2M);
-  if (is_large(entry(pages.begin()))) {
+  const bool large = is_large(entry(pages.begin()));
+  if (large && rmp_.in_use(hpa_of(whole.begin()), PageSize::k2M)) {
+    return false;
+  }
+  hooks.private_gone(pages);
+  if (large) {
     if (pages == whole) {
-      return rmp_.update(hpa_of(whole.begin()), RmpUpdate::hypervisor(PageSize::k2M)) ==
+      return return_page(rmp_, hpa_of(whole.begin()), PageSize::k2M, hooks.duties) ==
              RmpUpdateCode::kSuccess;
     }
     if (rmp_.psmash(hpa_of(whole.begin())) != PsmashCode::kSuccess) {
@@ -229,8 +221,7 @@ bool SnpMemory::take_back(PhysRange pages, const SnpMemoryHooks& hooks) {
   }
   for (PhysAddr page = pages.begin(); page < pages.end(); page += 4_KiB) {
     if (is_assigned(entry(page)) &&
-        rmp_.update(hpa_of(page), RmpUpdate::hypervisor(PageSize::k4K)) !=
-            RmpUpdateCode::kSuccess) {
+        return_page(rmp_, hpa_of(page), PageSize::k4K, hooks.duties) != RmpUpdateCode::kSuccess) {
       return false;
     }
   }

@@ -8,6 +8,8 @@
 #include "accede/base/units.hpp"
 #include "accede/host/page_attributes.hpp"
 #include "accede/host/rmp.hpp"
+#include "accede/host/rmp_assignment.hpp"
+#include "accede/host/rmp_duties.hpp"
 #include "accede/host/td_memory.hpp"
 
 #include <array>
@@ -31,6 +33,9 @@ struct SnpMemoryHooks {
   FunctionRef<void(PhysRange)> private_gone;
   /// The guest must no longer reach these pages through their shared mappings.
   FunctionRef<void(PhysRange)> shared_gone;
+  /// What the host does beside the RMP when its entries change; null: nothing. After private_gone,
+  /// before validated.
+  const HostDuties* duties = nullptr;
 };
 
 struct SnpMemoryConfig {
@@ -42,7 +47,8 @@ struct SnpMemoryConfig {
 enum class SnpTouchKind : std::uint8_t {
   kMapped,        ///< a hook or callback was called with the page; resume
   kNotValidated,  ///< inject #VC 0x404: the guest touched memory that it did not accept
-  kRefused,       ///< the RMP forbids it (`verdict`): a page that the firmware has. Stop the guest
+  kRefused,       ///< the RMP forbids it (`verdict`): a page that the firmware has, or that a vCPU
+                  ///< runs on. Stop the guest
   kNotRam,        ///< no RAM there (MMIO, hidden or beyond the width)
 };
 [[nodiscard]] std::string_view name(SnpTouchKind kind);
@@ -77,9 +83,9 @@ struct SnpPvalidate {
 /// (KVM 6.12 and QEMU; reference: SEV-SNP 3.5, 6).
 ///
 /// A page state change sets attributes; to shared it also takes the RMP entries back. To private it
-/// leaves the RMP alone: the first private use assigns the entry, in 2 MiB where backing, RAM and
-/// attributes allow, and a 4 KiB PVALIDATE inside a 2 MiB entry has it smashed. What a newly
-/// assigned page contains is left as it is: undefined to the guest.
+/// leaves the RMP alone: the first private use assigns the entry (RmpAssignment), and a 4 KiB
+/// PVALIDATE inside a 2 MiB entry has it smashed. What a newly assigned page contains is left as it
+/// is: undefined to the guest.
 ///
 /// Invariant: no shared page of RAM is assigned. Pages outside RAM are never assigned; changing
 /// them succeeds without effect.
@@ -99,7 +105,8 @@ class SnpMemory {
   /// Takes memory that is in use at launch as measured and validated, its content untouched (KVM:
   /// LAUNCH_UPDATE), in the largest pages that the backing has. Returns the bytes adopted (all of
   /// `range`). AdoptError::kNotFree: a page was in use or is shared; pages before it were adopted.
-  [[nodiscard]] std::expected<Bytes, AdoptError> adopt(PhysRange range);
+  [[nodiscard]] std::expected<Bytes, AdoptError> adopt(PhysRange range,
+                                                       const HostDuties* duties = nullptr);
 
   /// The guest executed PVALIDATE on a private mapping of `gpa` with ECX and EDX[0] as given.
   /// Calls hooks validated, private_gone (rescinded), shared_gone (converted).
@@ -128,7 +135,7 @@ class SnpMemory {
   [[nodiscard]] abi::ghcb::PscResult page_state_list(
       std::span<std::uint64_t, abi::ghcb::kPscWords> list, const SnpMemoryHooks& hooks);
 
-  [[nodiscard]] bool is_ram(PhysRange pages) const;
+  [[nodiscard]] bool is_ram(PhysRange pages) const { return assignment_.is_ram(pages); }
   [[nodiscard]] PhysAddr hpa_of(PhysAddr gpa) const { return gpa + config_.hpa_offset; }
   [[nodiscard]] PageAttribute attribute(PhysAddr gpa) const { return attributes_.get(gpa); }
   [[nodiscard]] RmpEntry entry(PhysAddr gpa) const { return rmp_.lookup(hpa_of(gpa)); }
@@ -147,7 +154,6 @@ class SnpMemory {
   [[nodiscard]] SpinLock& region(PhysAddr gpa) {
     return regions_[(gpa.value() >> page_shift(PageSize::k2M)) % regions_.size()];
   }
-  [[nodiscard]] bool assign(PhysAddr page, PhysRange within, bool launch);
   [[nodiscard]] bool make_private(PhysAddr page, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool take_back(PhysRange pages, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool convert(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks);
@@ -160,6 +166,7 @@ class SnpMemory {
   PageAttributes& attributes_;
   std::span<const PhysRange> ram_;
   SnpMemoryConfig config_;
+  RmpAssignment assignment_;
   std::array<SpinLock, 64> regions_;
 };
 

@@ -1,48 +1,21 @@
 #include "accede/host/rmp.hpp"
 
-#include <gtest/gtest.h>
+#include "tests/host/rmp_fixture.hpp"
 
-#include <atomic>
-#include <random>
-#include <thread>
-#include <vector>
+#include <gtest/gtest.h>
 
 namespace accede::host {
 namespace {
 
-constexpr std::uint64_t k4K = 4096;
-constexpr std::uint64_t k2M = 2ULL << 20;
-constexpr std::uint64_t kBase = 8 * k2M;
-constexpr std::uint64_t kGpa = 1ULL << 33;  ///< a page's GPA is its SPA + this
-constexpr std::uint32_t kAsid = 5;
+constexpr std::uint64_t k4K = test::kRmp4K;
+constexpr std::uint64_t k2M = test::kRmp2M;
+constexpr std::uint32_t kAsid = test::kRmpAsid;
 
-class RmpTest : public ::testing::Test {
+class RmpTest : public ::testing::Test, public test::RmpTable {
  protected:
-  static PhysAddr spa(std::uint64_t offset) { return PhysAddr{kBase + offset}; }
-  static PhysAddr gpa(std::uint64_t offset) { return PhysAddr{kBase + kGpa + offset}; }
-
-  RmpUpdateCode assign(std::uint64_t offset, PageSize size) {
-    return rmp.update(spa(offset), RmpUpdate::guest(gpa(offset), size, kAsid));
-  }
-  RmpUpdateCode release(std::uint64_t offset, PageSize size) {
-    return rmp.update(spa(offset), RmpUpdate::hypervisor(size));
-  }
-  PvalidateOutcome pvalidate(std::uint64_t offset, std::uint32_t ecx, bool validate = true) {
-    return rmp.pvalidate(spa(offset), gpa(offset), kAsid, ecx, validate);
-  }
-  RmpState state(std::uint64_t offset) const { return abi::rmp::state_of(rmp.lookup(spa(offset))); }
-  RmpVerdict access(std::uint64_t offset, PageSize nested, unsigned vmpl = 0,
-                    bool write = false) const {
-    return rmp.check_private(
-        spa(offset),
-        {.gpa = gpa(offset), .asid = kAsid, .nested_size = nested, .write = write, .vmpl = vmpl});
-  }
+  static PhysAddr spa(std::uint64_t offset) { return test::spa_at(offset); }
+  static PhysAddr gpa(std::uint64_t offset) { return test::gpa_at(offset); }
   void TearDown() override { EXPECT_TRUE(rmp.invariants()); }
-
-  PhysRange covered_ = *PhysRange::make(PhysAddr{kBase}, Bytes{4 * k2M + 3 * k4K});
-  std::vector<RmpEntry> storage_ = std::vector<RmpEntry>(
-      Rmp::storage_bound(covered_).value() / sizeof(RmpEntry), {~0ULL, ~0ULL});
-  Rmp rmp{covered_, std::as_writable_bytes(std::span{storage_})};
 };
 
 constexpr PvalidateOutcome kDone{};
@@ -81,7 +54,8 @@ TEST_F(RmpTest, PvalidateRefusesBadOperandsBeforeItLooks) {
 TEST_F(RmpTest, PvalidateFaultsOnWhatIsNotTheGuestsPage) {
   const auto fault = [&](std::uint64_t offset) { return pvalidate(offset, 0).fault; };
   EXPECT_EQ(rmp.pvalidate(PhysAddr{0}, gpa(0), kAsid, 0, true).fault, RmpVerdict::kNotCovered);
-  EXPECT_EQ(rmp.pvalidate(covered_.end(), gpa(0), kAsid, 0, true).fault, RmpVerdict::kNotCovered);
+  EXPECT_EQ(rmp.pvalidate(rmp.covered().end(), gpa(0), kAsid, 0, true).fault,
+            RmpVerdict::kNotCovered);
   EXPECT_EQ(fault(0), RmpVerdict::kNotAssigned);
   ASSERT_EQ(assign(0, PageSize::k4K), RmpUpdateCode::kSuccess);
   EXPECT_EQ(rmp.pvalidate(spa(0), gpa(0), kAsid + 1, 0, true).fault, RmpVerdict::kNotAssigned);
@@ -120,6 +94,10 @@ TEST_F(RmpTest, RmpUpdateChecksItsOperands) {
   EXPECT_EQ(rmp.update(spa(0), RmpUpdate::guest(gpa(k4K), PageSize::k2M, 1)),
             RmpUpdateCode::kFailInput);
   EXPECT_EQ(rmp.update(spa(0), RmpUpdate{.immutable = true}), RmpUpdateCode::kFailInput);
+  EXPECT_EQ(rmp.update(spa(0), RmpUpdate{.asid = 1}), RmpUpdateCode::kFailInput);
+  EXPECT_EQ(rmp.update(spa(0), {.assigned = true, .immutable = true, .gpa = gpa(0)}),
+            RmpUpdateCode::kFailInput)
+      << "only the firmware makes Metadata";
 }
 
 TEST_F(RmpTest, RmpUpdateRefusesOverlaps) {
@@ -148,17 +126,6 @@ TEST_F(RmpTest, RmpUpdateDestroysAValidationAndRefusesImmutablePages) {
   EXPECT_EQ(rmp.psmash(spa(0)), PsmashCode::kFailPermission);
   EXPECT_EQ(rmp.update(spa(k2M), {.assigned = true, .immutable = true}), RmpUpdateCode::kSuccess);
   EXPECT_EQ(state(k2M), RmpState::kFirmware);
-}
-
-TEST_F(RmpTest, Regression_S01_LaunchPagesAreValidatedByTheFirmware) {
-  EXPECT_FALSE(rmp.launch_update(spa(0), false));
-  ASSERT_EQ(rmp.update(spa(k4K), RmpUpdate::pre_guest(gpa(k4K), PageSize::k4K, kAsid)),
-            RmpUpdateCode::kSuccess);
-  EXPECT_TRUE(rmp.launch_update(spa(k4K), true));
-  EXPECT_EQ(state(k4K), RmpState::kGuestValid);
-  EXPECT_EQ(RmpEntry::Vmsa::get(rmp.lookup(spa(k4K)).low), 1U);
-  EXPECT_FALSE(rmp.launch_update(spa(k4K), false));
-  EXPECT_FALSE(rmp.launch_update(PhysAddr{0}, false));
 }
 
 // --- PSMASH ---
@@ -225,47 +192,6 @@ TEST_F(RmpTest, FaultBitsAreThoseOfTheProcessor) {
   EXPECT_EQ(fault_bits(RmpVerdict::kNoPermission), 1ULL << 31 | 1ULL << 36);
   EXPECT_EQ(name(RmpVerdict::kNotValidated), "not validated");
   EXPECT_EQ(name(static_cast<RmpVerdict>(77)), "unknown");
-}
-
-// --- concurrency ---
-
-TEST_F(RmpTest, OfManyValidationsOfOnePageExactlyOneChangesIt) {
-  for (std::uint64_t page = 0; page < k2M; page += k4K) {
-    ASSERT_EQ(assign(page, PageSize::k4K), RmpUpdateCode::kSuccess);
-  }
-  std::atomic<unsigned> changed = 0;
-  std::vector<std::jthread> threads;
-  for (unsigned t = 0; t < 4; ++t) {
-    threads.emplace_back([&, t] {
-      std::mt19937 random{t};
-      for (unsigned i = 0; i < 4096; ++i) {
-        const std::uint64_t page = (random() % 512) * k4K;
-        changed += pvalidate(page, 0) == kDone ? 1 : 0;
-        EXPECT_EQ(access(page, PageSize::k4K), RmpVerdict::kAllowed);
-      }
-    });
-  }
-  threads.clear();
-  unsigned valid = 0;
-  for (std::uint64_t page = 0; page < k2M; page += k4K) {
-    valid += state(page) == RmpState::kGuestValid ? 1 : 0;
-  }
-  EXPECT_EQ(changed, valid);
-}
-
-TEST_F(RmpTest, APsmashBesideReadersNeverHidesAValidPage) {
-  ASSERT_EQ(assign(0, PageSize::k2M), RmpUpdateCode::kSuccess);
-  ASSERT_EQ(pvalidate(0, 1), kDone);
-  std::atomic<bool> stop = false;
-  std::jthread reader{[&] {
-    while (!stop) {
-      for (std::uint64_t page = 0; page < k2M; page += 37 * k4K) {
-        EXPECT_EQ(state(page), RmpState::kGuestValid);
-      }
-    }
-  }};
-  EXPECT_EQ(rmp.psmash(spa(0)), PsmashCode::kSuccess);
-  stop = true;
 }
 
 }  // namespace
