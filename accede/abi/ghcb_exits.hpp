@@ -1,6 +1,7 @@
 // What a guest can ask for through a GHCB page, and how it is answered (reference: SEV-SNP 3.4).
 #pragma once
 
+#include "accede/abi/ghcb_msr.hpp"
 #include "accede/base/bit_field.hpp"
 
 #include <cstdint>
@@ -124,6 +125,25 @@ enum class MalformedReason : std::uint64_t {
   kInvalidEvent = 6,
 };
 
+/// A name for reports; "unknown" for a number without one.
+[[nodiscard]] constexpr std::string_view name_of(MalformedReason reason) {
+  switch (reason) {
+    case MalformedReason::kNotRegistered:
+      return "GHCB not registered"sv;
+    case MalformedReason::kBadUsage:
+      return "bad usage"sv;
+    case MalformedReason::kBadScratch:
+      return "bad scratch area"sv;
+    case MalformedReason::kMissingInput:
+      return "missing input"sv;
+    case MalformedReason::kInvalidInput:
+      return "invalid input"sv;
+    case MalformedReason::kInvalidEvent:
+      return "invalid event"sv;
+  }
+  return "unknown"sv;
+}
+
 /// sw_exit_info_2 with ExitResult::kException: EVENTINJ. Guests accept #UD (6) and #GP (13) only.
 struct EventInjection {
   using ErrorCode = BitField<std::uint64_t, 63, 32>;
@@ -131,7 +151,13 @@ struct EventInjection {
   using HasErrorCode = BitField<std::uint64_t, 11>;
   using Type = BitField<std::uint64_t, 10, 8>;  ///< 3 = exception
   using Vector = BitField<std::uint64_t, 7, 0>;
+
+  /// The word for an exception of `vector` without error code, as KVM gives #GP, too.
+  [[nodiscard]] static constexpr std::uint64_t exception(std::uint8_t vector) {
+    return Valid::set(Type::set(Vector::set(0, vector), 3), 1);
+  }
 };
+inline constexpr std::uint8_t kVectorGeneralProtection = 13;
 
 /// sw_exit_info_1 of kIoio.
 struct IoioInfo {
@@ -156,10 +182,30 @@ struct ApCreationInfo {
 };
 enum class ApCreationRequest : std::uint16_t { kCreateOnInit = 0, kCreate = 1, kDestroy = 2 };
 
+/// SEV_FEATURES bits 3 and 4, restricted and alternate injection: the same for every vCPU of a VM.
+inline constexpr std::uint64_t kSevFeaturesInjectionModes = 0x18;
+
+/// sw_exit_info_1 of kApJumpTable.
+inline constexpr std::uint64_t kApJumpTableSet = 0;
+inline constexpr std::uint64_t kApJumpTableGet = 1;
+
+/// sw_exit_info_2 of an answered (extended) guest request.
+struct GuestRequestStatus {
+  using VmmError = BitField<std::uint64_t, 63, 32>;
+  using FirmwareError = BitField<std::uint64_t, 31, 0>;
+};
+inline constexpr std::uint32_t kVmmErrorBufferTooSmall = 1;  ///< RBX: pages needed
+inline constexpr std::uint32_t kVmmErrorBusy = 2;
+
 /// sw_exit_info_1 of kTerminate: the reason of the MSR protocol in other places.
 struct TerminateInfo {
   using Code = BitField<std::uint64_t, 11, 4>;
   using Set = BitField<std::uint64_t, 3, 0>;
+
+  [[nodiscard]] static constexpr TerminateReason reason(std::uint64_t info) {
+    return {.set = static_cast<std::uint8_t>(Set::get(info)),
+            .code = static_cast<std::uint8_t>(Code::get(info))};
+  }
 };
 
 }  // namespace accede::abi::ghcb

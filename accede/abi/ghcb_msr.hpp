@@ -4,6 +4,7 @@
 #include "accede/base/bit_field.hpp"
 #include "accede/base/units.hpp"
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -80,6 +81,20 @@ enum class MsrCode : std::uint16_t {
 
 /// What a page state change asks for: bits 55:52 of the MSR word and of a list entry.
 enum class PageOp : std::uint8_t { kPrivate = 1, kShared = 2, kPsmash = 3, kUnsmash = 4 };
+
+[[nodiscard]] constexpr std::string_view name_of(PageOp op) {
+  switch (op) {
+    case PageOp::kPrivate:
+      return "private"sv;
+    case PageOp::kShared:
+      return "shared"sv;
+    case PageOp::kPsmash:
+      return "PSMASH"sv;
+    case PageOp::kUnsmash:
+      return "UNSMASH"sv;
+  }
+  return "unknown"sv;
+}
 
 /// Fields of the protocol words.
 struct MsrWord {
@@ -161,6 +176,15 @@ enum class CpuidRegister : std::uint8_t { kEax = 0, kEbx = 1, kEcx = 2, kEdx = 3
   return static_cast<std::uint32_t>(MsrWord::CpuidFunction::get(word));
 }
 
+/// What an application processor that waits for its start finds in the MSR.
+[[nodiscard]] constexpr std::uint64_t ap_reset_hold_response(bool started) {
+  return msr_word(MsrCode::kApResetHoldResponse, started ? 1 : 0);
+}
+
+/// Payload of kPreferredGhcbResponse: the host has no preference. Payload of kRegisterGhcbResponse:
+/// refused.
+inline constexpr std::uint64_t kNoGhcb = MsrWord::Payload::kMax;
+
 /// Precondition (also of the response): `ghcb` is a multiple of 4 KiB.
 [[nodiscard]] constexpr std::uint64_t register_ghcb_request(PhysAddr ghcb) {
   ACCEDE_ASSERT(ghcb.is_aligned(4_KiB));
@@ -228,6 +252,29 @@ inline constexpr TerminateReason kTerminateLinuxSecretsPage{1, 6};
 inline constexpr TerminateReason kTerminateLinuxNoSvsm{1, 7};
 inline constexpr TerminateReason kTerminateLinuxSvsmVmpl0{1, 8};
 inline constexpr TerminateReason kTerminateLinuxSvsmCaa{1, 9};
+
+/// The reason in words; "unknown reason" for one without.
+[[nodiscard]] constexpr std::string_view name_of(TerminateReason reason) {
+  constexpr std::array kGeneral{"general failure"sv, "unsupported protocol version"sv,
+                                "SNP features unsupported"sv};
+  constexpr std::array kLinux{"GHCB registration failed"sv,
+                              "page state change failed"sv,
+                              "PVALIDATE failed"sv,
+                              "not at VMPL 0"sv,
+                              "CPUID table missing or bad"sv,
+                              "CPUID by the hypervisor failed"sv,
+                              "secrets page invalid"sv,
+                              "no SVSM"sv,
+                              "SVSM at VMPL 0"sv,
+                              "SVSM calling area misaligned"sv};
+  if (reason.set == 0 && reason.code < kGeneral.size()) {
+    return kGeneral[reason.code];
+  }
+  if (reason.set == 1 && reason.code < kLinux.size()) {
+    return kLinux[reason.code];
+  }
+  return "unknown reason"sv;
+}
 
 /// Precondition: `reason.set` fits in 4 bits.
 [[nodiscard]] constexpr std::uint64_t terminate_request(TerminateReason reason) {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace accede::abi::ghcb {
 
@@ -64,5 +65,20 @@ enum class PscResult : std::uint64_t {
   kBadEntry = (1ULL << 32) | 2,
   kGeneric = 0x100ULL << 32,
 };
+
+/// A name for reports; "unknown" for a word without one.
+[[nodiscard]] constexpr std::string_view name_of(PscResult result) {
+  switch (result) {
+    case PscResult::kOk:
+      return "no error"sv;
+    case PscResult::kBadHeader:
+      return "bad header"sv;
+    case PscResult::kBadEntry:
+      return "bad entry"sv;
+    case PscResult::kGeneric:
+      return "refused by the host"sv;
+  }
+  return "unknown"sv;
+}
 
 }  // namespace accede::abi::ghcb

@@ -68,6 +68,24 @@ TEST(GhcbExits, ApCreation) {
             0x0000000100000001U);
 }
 
+TEST(GhcbMsr, AnApplicationProcessorIsStartedByAPayloadOfOne) {
+  EXPECT_EQ(ap_reset_hold_response(false), 0x007U);
+  EXPECT_EQ(ap_reset_hold_response(true), 0x1007U);
+}
+
+TEST(GhcbMsr, NoGhcbIsAllOnes) {
+  EXPECT_EQ(msr_word(MsrCode::kRegisterGhcbResponse, kNoGhcb), 0xFFFFFFFFFFFFF013U);
+}
+
+TEST(GhcbExits, TerminationByPage) {
+  EXPECT_EQ(TerminateInfo::reason(0x21), kTerminateLinuxPvalidate);
+  EXPECT_EQ(TerminateInfo::reason(0xFFFFFFFFFFFFFFFF), (TerminateReason{.set = 15, .code = 255}));
+}
+
+TEST(GhcbExits, AGeneralProtectionAsKvmInjectsIt) {
+  EXPECT_EQ(EventInjection::exception(kVectorGeneralProtection), 0x8000030DU);
+}
+
 TEST(GhcbExits, OutToASerialPort) {
   const std::uint64_t info =
       IoioInfo::Port::set(IoioInfo::Size8::set(IoioInfo::Address64::set(0, 1), 1), 0x3F8);
@@ -125,6 +143,36 @@ TEST(GhcbNames, EveryCodeHasItsOwn) {
     }
   }
   EXPECT_EQ(names.size(), 29U);
+}
+
+TEST(GhcbNames, EveryTerminationReasonHasItsOwn) {
+  std::set<std::string_view> names;
+  for (unsigned set = 0; set < 16; ++set) {
+    for (unsigned code = 0; code < 256; ++code) {
+      const auto name = name_of(TerminateReason{.set = static_cast<std::uint8_t>(set),
+                                                .code = static_cast<std::uint8_t>(code)});
+      EXPECT_TRUE(name == "unknown reason" || names.insert(name).second) << name;
+    }
+  }
+  EXPECT_EQ(names.size(), 13U);
+  EXPECT_EQ(name_of(kTerminateSnpFeatures), "SNP features unsupported");
+  EXPECT_EQ(name_of(kTerminateLinuxSvsmCaa), "SVSM calling area misaligned");
+}
+
+TEST(GhcbNames, EveryErrorWordHasItsOwn) {
+  std::set<std::string_view> names;
+  for (unsigned reason = 0; reason < 16; ++reason) {
+    names.insert(name_of(static_cast<MalformedReason>(reason)));
+  }
+  for (unsigned op = 0; op < 16; ++op) {
+    names.insert(name_of(static_cast<PageOp>(op)));
+  }
+  for (const PscResult result :
+       {PscResult::kOk, PscResult::kBadHeader, PscResult::kBadEntry, PscResult::kGeneric}) {
+    names.insert(name_of(result));
+  }
+  EXPECT_EQ(names.size(), 6U + 4U + 4U + 1U);
+  EXPECT_EQ(name_of(static_cast<PscResult>(7)), "unknown");
 }
 
 using rmp::RmpEntry;
