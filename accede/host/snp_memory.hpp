@@ -144,13 +144,6 @@ class SnpMemory {
   [[nodiscard]] bool invariants() const;
 
  private:
-  /// Entries of a list that are converted as one range.
-  struct Merged {
-    unsigned end;  ///< index behind the last entry
-    PhysRange range;
-    abi::ghcb::PageOp op;
-  };
-
   [[nodiscard]] SpinLock& region(PhysAddr gpa) {
     return regions_[(gpa.value() >> page_shift(PageSize::k2M)) % regions_.size()];
   }
@@ -159,8 +152,6 @@ class SnpMemory {
   [[nodiscard]] bool convert(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool convert_chunk(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool do_op(PhysRange pages, abi::ghcb::PageOp op, const SnpMemoryHooks& hooks);
-  [[nodiscard]] static Merged merge(std::span<std::uint64_t, abi::ghcb::kPscWords> list,
-                                    unsigned index, unsigned last, std::uint64_t entry);
 
   Rmp& rmp_;
   PageAttributes& attributes_;
