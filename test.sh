@@ -209,7 +209,7 @@ run_tsan() {
 }
 
 run_fuzzers() {
-  local target name seeds
+  local target name seeds begin
   if ! command -v clang++-19 >/dev/null 2>&1; then
     record skip fuzz libFuzzer "clang-19 is not installed"
     return
@@ -217,19 +217,37 @@ run_fuzzers() {
   say "fuzz: building"
   step fuzz configure cmake --preset fuzz || return
   step fuzz build cmake --build --preset fuzz --target fuzz/all --parallel "$jobs" || return
+  if ! compgen -G 'build/fuzz/bin/*_fuzz' >/dev/null; then
+    record skip fuzz libFuzzer "there are no fuzz targets"
+    return
+  fi
+  # As many at a time as there are jobs; what each said is looked at when all are done.
+  begin=$SECONDS
   for target in build/fuzz/bin/*_fuzz; do
-    if [ ! -x "$target" ]; then
-      record skip fuzz libFuzzer "there are no fuzz targets"
-      return
-    fi
     name=$(basename "$target")
     seeds=()
     [ -d "fuzz/corpus/$name" ] && seeds=("fuzz/corpus/$name")
     mkdir -p "$logs/corpus/$name"
-    step fuzz "$name" "${fixed_layout[@]}" "$target" -max_total_time="$fuzz_seconds" -timeout=10 \
-      -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$logs/$name-" \
-      "$logs/corpus/$name" "${seeds[@]}" && record pass fuzz "$name"
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
+      wait -n
+    done
+    { "${fixed_layout[@]}" "$target" -max_total_time="$fuzz_seconds" -timeout=10 \
+        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$logs/$name-" \
+        "$logs/corpus/$name" "${seeds[@]}" >"$logs/fuzz-$name.log" 2>&1
+      echo $? >"$logs/fuzz-$name.status"; } &
   done
+  wait
+  for target in build/fuzz/bin/*_fuzz; do
+    name=$(basename "$target")
+    if [ "$(cat "$logs/fuzz-$name.status")" = 0 ]; then
+      record pass fuzz "$name"
+    else
+      say "fuzz: $name FAILED, see $logs/fuzz-$name.log; it ends with:"
+      tail -n 20 "$logs/fuzz-$name.log"
+      record fail fuzz "$name" "see $logs/fuzz-$name.log"
+    fi
+  done
+  say "fuzz: all targets done in $((SECONDS - begin)) s"
 }
 
 wanted check && run_check
