@@ -13,7 +13,7 @@
 
 namespace accede::host {
 
-namespace internal {
+namespace rmp_internal {
 class RegionLock;  // rmp_entry.hpp
 }
 
@@ -151,7 +151,7 @@ class Rmp {
   [[nodiscard]] bool invariants() const;
 
  private:
-  using RegionLock = internal::RegionLock;
+  using RegionLock = rmp_internal::RegionLock;
   enum class Mark : std::uint8_t { kMarked, kUnfit, kFull };
   struct Owned;
 

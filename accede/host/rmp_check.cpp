@@ -7,7 +7,7 @@
 
 namespace accede::host {
 
-using namespace internal;
+using namespace rmp_internal;
 using namespace std::string_view_literals;
 
 namespace {
@@ -100,7 +100,7 @@ RmpFault host_fault_of(RmpVerdict verdict) {
   return {.kind = RmpFaultKind::kHostPageFault, .code = kPfPresent | kPfWrite | kPfRmp};
 }
 
-RmpVerdict internal::check_owner(std::uint64_t low, PhysAddr gpa, std::uint32_t asid) {
+RmpVerdict rmp_internal::check_owner(std::uint64_t low, PhysAddr gpa, std::uint32_t asid) {
   if (!assigned(low) || E::Asid::get(low) != asid || asid == 0) {
     return RmpVerdict::kNotAssigned;
   }

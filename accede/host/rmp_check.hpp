@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-namespace accede::host::internal {
+namespace accede::host::rmp_internal {
 
 /// Checks 2 to 4 of a private access.
 [[nodiscard]] RmpVerdict check_owner(std::uint64_t low, PhysAddr gpa, std::uint32_t asid);
@@ -16,4 +16,4 @@ namespace accede::host::internal {
   return static_cast<std::uint8_t>(high >> (8 * vmpl));
 }
 
-}  // namespace accede::host::internal
+}  // namespace accede::host::rmp_internal

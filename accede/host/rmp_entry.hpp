@@ -7,7 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace accede::host::internal {
+namespace accede::host::rmp_internal {
 
 using abi::rmp::RmpEntry;
 
@@ -87,4 +87,4 @@ class RegionLock {
   RmpEntry* first_;
 };
 
-}  // namespace accede::host::internal
+}  // namespace accede::host::rmp_internal

@@ -8,7 +8,7 @@
 
 namespace accede::host {
 
-using namespace internal;
+using namespace rmp_internal;
 
 namespace {
 

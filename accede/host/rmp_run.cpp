@@ -6,7 +6,7 @@
 
 namespace accede::host {
 
-using namespace internal;
+using namespace rmp_internal;
 using namespace std::string_view_literals;
 
 std::string_view name(RunVerdict verdict) {
