@@ -2,6 +2,7 @@
 
 #include "accede/base/text_buffer.hpp"
 #include "accede/efi/kernel/idle.hpp"
+#include "accede/efi/kernel/kernel_report.hpp"
 #include "accede/efi/kernel/vmcall.hpp"
 
 namespace accede::efi::kernel {
@@ -39,10 +40,10 @@ void improve_fault_message(std::string_view message) {
 void stop() {
   const std::string_view message = g_message.view();
   if (g_last_words.console != nullptr) {
-    TextBuffer<512> line;
     // The leading line end closes a line that the fault interrupted.
-    line.text("\nACCEDE-GUEST {\"step\":\"fault\",\"message\":"sv).quoted(message).text("}\n"sv);
-    g_last_words.console->write(line.view());
+    g_last_words.console->write("\n"sv);
+    g_last_words.console->write(fault_line(message).view());
+    g_last_words.console->write("\n"sv);
   }
   if (g_last_words.tdx) {
     vmcall_report_fatal_error(message);

@@ -84,8 +84,8 @@ std::expected<void, TimerError> Timer::start(Traps& traps, const Clock& clock, P
   if (!apic_) {
     return std::unexpected{TimerError::kNoApic};
   }
-  traps.set_handler(kVector, &Timer::on_interrupt, this);
-  traps.set_stray_handler(&Timer::on_stray, this);
+  traps.set_handler(kVector, &Timer::acknowledge, this);
+  traps.set_stray_handler(&Timer::acknowledge, this);
   traps.set_handler(kSpuriousVector, [](void*) {}, nullptr);  // is not acknowledged
   for (const ApicRegister entry : {ApicRegister::kLvtThermal, ApicRegister::kLvtPerformance,
                                    ApicRegister::kLvtLint1, ApicRegister::kLvtError}) {
@@ -116,15 +116,10 @@ void Timer::stop() {
   }
 }
 
-/// What the firmware left behind must not block what has a lower priority.
-void Timer::on_stray(void* self) {
+/// A tick has done its work by waking the CPU; what the firmware left behind must not block what
+/// has a lower priority.
+void Timer::acknowledge(void* self) {
   static_cast<Timer*>(self)->apic_->end_of_interrupt();
-}
-
-void Timer::on_interrupt(void* self) {
-  auto& timer = *static_cast<Timer*>(self);
-  timer.count_.fetch_add(1, std::memory_order_relaxed);
-  timer.apic_->end_of_interrupt();
 }
 
 }  // namespace accede::efi::kernel

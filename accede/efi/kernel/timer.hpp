@@ -6,7 +6,6 @@
 #include "accede/efi/kernel/port_io.hpp"
 #include "accede/efi/kernel/traps.hpp"
 
-#include <atomic>
 #include <cstdint>
 #include <expected>
 #include <optional>
@@ -21,8 +20,8 @@ enum class TimerError : std::uint8_t {
 };
 [[nodiscard]] std::string_view to_string(TimerError error);
 
-/// Counts periods. start() and stop() with interrupts off; count() from anywhere. Must stay where
-/// it is while it runs.
+/// Wakes the CPU every period. start() and stop() with interrupts off. Must stay where it is while
+/// it runs.
 class Timer {
  public:
   static constexpr std::uint64_t kPeriodNs = 1'000'000;
@@ -34,21 +33,16 @@ class Timer {
   Timer& operator=(const Timer&) = delete;
 
   /// Masks the 8259s and everything that the firmware left in the local vector table, finds out how
-  /// fast the APIC counts (10 ms, more when the
-  /// host takes the CPU away) and starts counting. Interrupts stay off: the caller
-  /// enables them.
+  /// fast the APIC counts (10 ms, more when the host takes the CPU away) and starts counting.
+  /// Interrupts stay off: the caller enables them.
   [[nodiscard]] std::expected<void, TimerError> start(Traps& traps, const Clock& clock,
                                                       PortIo ports, bool tdx);
   /// Stops counting. An interrupt that is pending already still comes once interrupts are enabled.
   /// Before a kexec.
   void stop();
 
-  /// Interrupts so far. What a host holds back is missing in it: this is no clock.
-  [[nodiscard]] std::uint64_t count() const { return count_.load(std::memory_order_relaxed); }
-
  private:
-  static void on_interrupt(void* self);
-  static void on_stray(void* self);
+  static void acknowledge(void* self);
   /// The timer's counter, read at some moment between two of the time stamp counter.
   struct Reading {
     std::uint32_t value;
@@ -59,7 +53,6 @@ class Timer {
   [[nodiscard]] std::expected<std::uint32_t, TimerError> ticks_a_period(const Clock& clock) const;
 
   std::optional<LocalApic> apic_;
-  std::atomic<std::uint64_t> count_ = 0;
 };
 
 }  // namespace accede::efi::kernel

@@ -81,7 +81,6 @@ void Traps::handle(TrapFrame& frame) {
   }
   Entry entry = handlers_[frame.vector - kExceptions];
   if (entry.handler == nullptr) {
-    strays_.fetch_add(1, std::memory_order_relaxed);
     entry = stray_handler_;
   }
   if (entry.handler != nullptr) {

@@ -7,7 +7,6 @@
 #include "accede/guest/unaccepted_table.hpp"
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -43,14 +42,10 @@ class Traps {
   /// What fault reports ask for the state of a page. May be null: then nobody keeps a table.
   void set_table(const guest::UnacceptedTable* table) { table_ = table; }
 
-  /// Who takes interrupts of `vector`, 32 to 255. Without a handler they are counted as
-  /// strays.
+  /// Who takes interrupts of `vector`, 32 to 255. Without a handler they are strays.
   void set_handler(std::uint8_t vector, Handler handler, void* context);
   /// Who acknowledges strays; by default nobody.
   void set_stray_handler(Handler handler, void* context) { stray_handler_ = {handler, context}; }
-
-  /// Interrupts that nobody had asked for.
-  [[nodiscard]] std::uint64_t strays() const { return strays_.load(std::memory_order_relaxed); }
 
   /// From traps.S.
   void handle(TrapFrame& frame);
@@ -73,7 +68,6 @@ class Traps {
   const guest::UnacceptedTable* table_ = nullptr;
   PhysRange image_;
   Entry stray_handler_;
-  std::atomic<std::uint64_t> strays_ = 0;
   bool tdx_ = false;
 };
 
