@@ -56,6 +56,8 @@ struct [[gnu::packed]] SetupHeader {
   std::uint32_t kernel_info_offset;
 };
 inline constexpr std::size_t kSetupHeaderOffset = 0x1F1;
+/// Where the header's place in the zero page ends.
+inline constexpr std::size_t kSetupHeaderLimit = 0x290;
 static_assert(sizeof(SetupHeader) == 0x26C - kSetupHeaderOffset);
 static_assert(kSetupHeaderOffset + offsetof(SetupHeader, boot_flag) == 0x1FE);
 static_assert(kSetupHeaderOffset + offsetof(SetupHeader, header) == 0x202);

@@ -19,7 +19,8 @@ namespace accede::firmware {
 class LinuxSetup {
  public:
   /// Where the zero page keeps other things again; a header ends there at the latest.
-  static constexpr std::size_t kMostHeaderBytes = 0x290 - abi::linux_boot::kSetupHeaderOffset;
+  static constexpr std::size_t kMostHeaderBytes =
+      abi::linux_boot::kSetupHeaderLimit - abi::linux_boot::kSetupHeaderOffset;
 
   /// `header`: the file from offset 0x1F1 on; what the header does not declare as its own is
   /// ignored. `code`: size of the protected-mode code. Errors: those of the header.

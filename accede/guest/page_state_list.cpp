@@ -1,6 +1,7 @@
 #include "accede/guest/page_state_list.hpp"
 
 #include "accede/base/assert.hpp"
+#include "accede/base/shared_word.hpp"
 #include "accede/guest/page_walk.hpp"
 
 #include <atomic>
@@ -17,29 +18,19 @@ using abi::ghcb::ValidBit;
 
 namespace {
 
-/// Shared memory changes under us: one load, one store, never more.
-template <class T>
-T load(T& field) {
-  return std::atomic_ref{field}.load(std::memory_order_relaxed);
-}
-template <class T>
-void store(T& field, T value) {
-  std::atomic_ref{field}.store(value, std::memory_order_relaxed);
-}
-
 /// The fields of a request. All of them every time: the host clears the valid bits.
 void write_request(GhcbRef ghcb, std::uint16_t version) {
   GhcbPage& page = *ghcb.page;
-  store(page.sw_exit_code, static_cast<std::uint64_t>(ExitCode::kPageStateChange));
-  store(page.sw_exit_info_1, std::uint64_t{0});
-  store(page.sw_exit_info_2, std::uint64_t{0});
-  store(page.sw_scratch, ghcb.address.value() + abi::ghcb::kSharedBufferBegin);
-  store(page.protocol_version, version);
-  store(page.usage, abi::ghcb::kGhcbUsageStandard);
+  store_shared(page.sw_exit_code, static_cast<std::uint64_t>(ExitCode::kPageStateChange));
+  store_shared(page.sw_exit_info_1, std::uint64_t{0});
+  store_shared(page.sw_exit_info_2, std::uint64_t{0});
+  store_shared(page.sw_scratch, ghcb.address.value() + abi::ghcb::kSharedBufferBegin);
+  store_shared(page.protocol_version, version);
+  store_shared(page.usage, abi::ghcb::kGhcbUsageStandard);
   const auto valid = abi::ghcb::valid_bits(ValidBit::kSwExitCode, ValidBit::kSwExitInfo1,
                                            ValidBit::kSwExitInfo2, ValidBit::kSwScratch);
-  store(page.valid_bitmap[0], valid[0]);
-  store(page.valid_bitmap[1], valid[1]);
+  store_shared(page.valid_bitmap[0], valid[0]);
+  store_shared(page.valid_bitmap[1], valid[1]);
 }
 
 PlatformResult fail(FailureKind kind, std::uint64_t status, PhysAddr at, PhysAddr end) {
@@ -75,7 +66,7 @@ void PageStateBatch::write(GhcbPage& page, PageOp op) const {
   PhysAddr at = range_.begin();
   for (std::uint16_t i = 0; i < count_; ++i) {
     const PageSize size = largest_page(at, range_.end(), cap_);
-    store(page.shared_buffer[i + 1U], PscEntry::make(at, size, op));
+    store_shared(page.shared_buffer[i + 1U], PscEntry::make(at, size, op));
     at += bytes(size);
   }
 }
@@ -91,14 +82,14 @@ PlatformResult change_page_state(GhcbRef ghcb, const PageStateBatch& batch, Page
   batch.write(page, op);
   std::uint16_t current = 0;
   for (unsigned stalled = 0; current <= last;) {
-    store(page.shared_buffer[0], PscHeader::make(current, last));
+    store_shared(page.shared_buffer[0], PscHeader::make(current, last));
     write_request(ghcb, version);
     std::atomic_signal_fence(std::memory_order_seq_cst);
     exchange(ghcb.address);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    const std::uint64_t info1 = load(page.sw_exit_info_1);
-    const std::uint64_t info2 = load(page.sw_exit_info_2);
-    const std::uint64_t header = load(page.shared_buffer[0]);
+    const std::uint64_t info1 = load_shared(page.sw_exit_info_1);
+    const std::uint64_t info2 = load_shared(page.sw_exit_info_2);
+    const std::uint64_t header = load_shared(page.shared_buffer[0]);
 
     const std::uint64_t next = PscHeader::CurEntry::get(header);
     const bool sound = PscHeader::Reserved::get(header) == 0 &&

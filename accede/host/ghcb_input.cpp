@@ -1,8 +1,8 @@
 #include "accede/host/ghcb_input.hpp"
 
 #include "accede/base/assert.hpp"
+#include "accede/base/shared_word.hpp"
 
-#include <atomic>
 #include <bit>
 
 namespace accede::host {
@@ -14,15 +14,6 @@ using abi::ghcb::MalformedReason;
 using abi::ghcb::ValidBit;
 
 namespace {
-
-template <class T>
-T load(T& field) {
-  return std::atomic_ref{field}.load(std::memory_order_relaxed);
-}
-template <class T>
-void store(T& field, T value) {
-  std::atomic_ref{field}.store(value, std::memory_order_relaxed);
-}
 
 /// KVM compares the low half of info1, so a VMPL other than 0 is no destruction either.
 bool is_destruction(const GhcbInput& input) {
@@ -154,9 +145,9 @@ void check_event(Checker& check, const GhcbInput& input, bool is_snp) {
 
 GhcbInput take_input(GhcbPage& page) {
   GhcbInput input;
-  input.valid = {load(page.valid_bitmap[0]), load(page.valid_bitmap[1])};
+  input.valid = {load_shared(page.valid_bitmap[0]), load_shared(page.valid_bitmap[1])};
   const auto if_valid = [&input](ValidBit bit, auto& field) {
-    const auto value = load(field);
+    const auto value = load_shared(field);
     return input.has(bit) ? value : decltype(value){0};
   };
   input.rax = if_valid(ValidBit::kRax, page.rax);
@@ -168,12 +159,12 @@ GhcbInput take_input(GhcbPage& page) {
   input.xss = if_valid(ValidBit::kXss, page.xss);
   input.cpl = if_valid(ValidBit::kCpl, page.cpl);
   input.scratch = if_valid(ValidBit::kSwScratch, page.sw_scratch);
-  input.exit_code = load(page.sw_exit_code);
-  input.info1 = load(page.sw_exit_info_1);
-  input.info2 = load(page.sw_exit_info_2);
-  input.usage = load(page.usage);
-  store(page.valid_bitmap[0], std::uint64_t{0});
-  store(page.valid_bitmap[1], std::uint64_t{0});
+  input.exit_code = load_shared(page.sw_exit_code);
+  input.info1 = load_shared(page.sw_exit_info_1);
+  input.info2 = load_shared(page.sw_exit_info_2);
+  input.usage = load_shared(page.usage);
+  store_shared(page.valid_bitmap[0], std::uint64_t{0});
+  store_shared(page.valid_bitmap[1], std::uint64_t{0});
   return input;
 }
 
@@ -207,17 +198,17 @@ MalformedReason malformed_reason(GhcbMistakeKind kind) {
 }
 
 void put_output(GhcbPage& page, const GhcbOutput& output) {
-  store(page.rax, output.rax);
-  store(page.rbx, output.rbx);
-  store(page.rcx, output.rcx);
-  store(page.rdx, output.rdx);
-  store(page.sw_exit_info_1, output.info1);
-  store(page.sw_exit_info_2, output.info2);
+  store_shared(page.rax, output.rax);
+  store_shared(page.rbx, output.rbx);
+  store_shared(page.rcx, output.rcx);
+  store_shared(page.rdx, output.rdx);
+  store_shared(page.sw_exit_info_1, output.info1);
+  store_shared(page.sw_exit_info_2, output.info2);
   constexpr auto kValid =
       abi::ghcb::valid_bits(ValidBit::kRax, ValidBit::kRbx, ValidBit::kRcx, ValidBit::kRdx,
                             ValidBit::kSwExitInfo1, ValidBit::kSwExitInfo2);
-  store(page.valid_bitmap[0], kValid[0]);
-  store(page.valid_bitmap[1], kValid[1]);
+  store_shared(page.valid_bitmap[0], kValid[0]);
+  store_shared(page.valid_bitmap[1], kValid[1]);
 }
 
 std::optional<GhcbScratch> GhcbScratch::make(GhcbPage& page, PhysAddr ghcb, std::uint64_t scratch,
@@ -246,21 +237,21 @@ std::uint64_t* GhcbScratch::word(std::size_t offset, std::size_t size) const {
 void GhcbScratch::read(std::size_t offset, std::span<std::uint8_t> to) const {
   std::uint8_t* const from = bytes(offset, to.size());
   for (std::size_t i = 0; i < to.size(); ++i) {
-    to[i] = host::load(from[i]);
+    to[i] = load_shared(from[i]);
   }
 }
 
 void GhcbScratch::write(std::size_t offset, std::span<const std::uint8_t> from) const {
   std::uint8_t* const to = bytes(offset, from.size());
   for (std::size_t i = 0; i < from.size(); ++i) {
-    host::store(to[i], from[i]);
+    store_shared(to[i], from[i]);
   }
 }
 
 std::uint64_t GhcbScratch::load(std::size_t offset, std::size_t size) const {
   ACCEDE_ASSERT(size <= 8);
   if (auto* const whole = word(offset, size); whole != nullptr) {
-    return host::load(*whole);
+    return load_shared(*whole);
   }
   std::array<std::uint8_t, 8> raw{};
   read(offset, std::span{raw}.first(size));
@@ -270,7 +261,7 @@ std::uint64_t GhcbScratch::load(std::size_t offset, std::size_t size) const {
 void GhcbScratch::store(std::size_t offset, std::size_t size, std::uint64_t value) const {
   ACCEDE_ASSERT(size <= 8);
   if (auto* const whole = word(offset, size); whole != nullptr) {
-    host::store(*whole, value);
+    store_shared(*whole, value);
     return;
   }
   const auto raw = std::bit_cast<std::array<std::uint8_t, 8>>(value);

@@ -77,7 +77,7 @@ class BzImage {
   }
 
   /// Where the setup header's place in the zero page ends (zero-page.rst: edd_mbr_sig_buffer).
-  static constexpr std::size_t kSetupHeaderLimit = 0x290;
+  static constexpr std::size_t kSetupHeaderLimit = abi::linux_boot::kSetupHeaderLimit;
 
  private:
   BzImage() = default;
