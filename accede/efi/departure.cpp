@@ -17,24 +17,8 @@ using guest::MemoryMap;
 using guest::MemoryRegion;
 using guest::UnacceptedTable;
 
-/// Descriptors by which a map may grow between two calls: each allocation can split one, and older
-/// firmware forgets the unaccepted ones when it says how much room it needs.
-constexpr std::size_t kSpareDescriptors = 64;
 /// Storage for a table of a map that grows by this much at either end.
 constexpr Bytes kTableSlack{4096};
-
-template <class T>
-Result<std::span<T>> allocate_array(const Firmware& firmware, std::size_t count) {
-  const auto memory = firmware.allocate(count * sizeof(T));
-  if (!memory) {
-    return std::unexpected{memory.error()};
-  }
-  T* const first = reinterpret_cast<T*>(memory->data());
-  for (std::size_t i = 0; i < count; ++i) {
-    new (first + i) T{};
-  }
-  return std::span{first, count};
-}
 
 bool has_table(const abi::efi::SystemTable& system) {
   const std::span entries{system.configuration_table, system.number_of_table_entries};
@@ -69,33 +53,28 @@ void write_empty_table(std::span<std::byte> memory) {
 
 }  // namespace
 
+bool promise_to_accept(const Firmware& firmware) {
+  auto* const handshake = firmware.locate<abi::efi::MemoryAcceptanceHandshake>(
+      abi::efi::kMemoryAcceptanceHandshakeProtocol);
+  return handshake == nullptr || !is_error(handshake->allow_unaccepted_memory(handshake));
+}
+
 Result<void> Departure::read_map() {
-  const auto& boot = firmware_.boot();
-  std::uint64_t bytes = 0;
-  std::uint64_t stride = 0;
-  boot.get_memory_map(&bytes, nullptr, &key_, &stride, &version_);
-  const auto buffer = firmware_.allocate(bytes + 2 * kSpareDescriptors * stride);
-  if (!buffer) {
-    return std::unexpected{buffer.error()};
+  const auto read = firmware_.memory_map(2 * Firmware::kSpareDescriptors);
+  if (!read) {
+    return std::unexpected{read.error()};
   }
-  map_buffer_ = *buffer;
-  bytes = map_buffer_.size();
-  const Status status = boot.get_memory_map(&bytes, map_buffer_.data(), &key_, &stride, &version_);
-  if (is_error(status)) {
-    return std::unexpected{Failure{"the memory map cannot be read"sv, status}};
-  }
-  map_bytes_ = map_buffer_.first(std::min<std::size_t>(bytes, map_buffer_.size()));
-  stride_ = stride;
-  if (stride_ < sizeof(abi::efi::MemoryDescriptor)) {
+  efi_map_ = *read;
+  if (efi_map_.stride < sizeof(abi::efi::MemoryDescriptor)) {
     return std::unexpected{Failure{"the memory map's descriptors are too small"sv}};
   }
-  const auto regions =
-      allocate_array<MemoryRegion>(firmware_, map_buffer_.size() / stride_ + 2 * kMostAccepted);
+  const auto regions = firmware_.allocate_array<MemoryRegion>(
+      efi_map_.buffer.size() / efi_map_.stride + 2 * kMostAccepted);
   if (!regions) {
     return std::unexpected{regions.error()};
   }
   regions_ = *regions;
-  const auto map = MemoryMap::from_efi(map_bytes_, stride_, regions_);
+  const auto map = MemoryMap::from_efi(efi_map_.bytes, efi_map_.stride, regions_);
   if (!map) {
     return std::unexpected{Failure{guest::to_string(map.error().kind)}};
   }
@@ -115,8 +94,8 @@ Result<void> Departure::reserve_table() {
   std::uint64_t address = 0;
   // Without an index the table is only slower; without memory for the table settle() accepts
   // everything.
-  const auto index = allocate_array<std::uint64_t>(
-      firmware_, (*layout)->index + UnacceptedTable::index_words(kTableSlack));
+  const auto index = firmware_.allocate_array<std::uint64_t>(
+      (*layout)->index + UnacceptedTable::index_words(kTableSlack));
   index_ = index.value_or(std::span<std::uint64_t>{});
   const Status status = firmware_.boot().allocate_pages(abi::efi::AllocateType::kAnyPages,
                                                         MemoryType::kAcpiReclaim, pages, &address);
@@ -158,13 +137,13 @@ void Departure::cancel() {
     table_memory_ = {};
   }
   for (void* const pool :
-       {static_cast<void*>(map_buffer_.data()), static_cast<void*>(regions_.data()),
+       {static_cast<void*>(efi_map_.buffer.data()), static_cast<void*>(regions_.data()),
         static_cast<void*>(index_.data())}) {
     if (pool != nullptr) {
       boot.free_pool(pool);
     }
   }
-  map_buffer_ = {};
+  efi_map_ = {};
   regions_ = {};
   index_ = {};
   map_ = {};
@@ -180,16 +159,11 @@ Result<void> Departure::exit() {
   // A first call with the right key fails all the same when the firmware changes the map in its
   // before-exit event (accept-all does). From then on only these two services may be called.
   for (int tries = 0; tries < 2; ++tries) {
-    std::uint64_t bytes = map_buffer_.size();
-    std::uint64_t stride = 0;
-    const Status read = boot.get_memory_map(&bytes, map_buffer_.data(), &key_, &stride, &version_);
-    if (is_error(read)) {
+    if (const Status read = firmware_.refresh(efi_map_); is_error(read)) {
       return std::unexpected{Failure{"the memory map grew beyond its buffer"sv, read}};
     }
-    map_bytes_ = map_buffer_.first(std::min<std::size_t>(bytes, map_buffer_.size()));
-    stride_ = stride;
     exit_called_ = true;
-    const Status status = boot.exit_boot_services(firmware_.image(), key_);
+    const Status status = boot.exit_boot_services(firmware_.image(), efi_map_.key);
     if (!is_error(status)) {
       return {};
     }
@@ -201,7 +175,7 @@ Result<void> Departure::exit() {
 }
 
 std::expected<void, std::string_view> Departure::parse_final_map() {
-  const auto map = MemoryMap::from_efi(map_bytes_, stride_, regions_);
+  const auto map = MemoryMap::from_efi(efi_map_.bytes, efi_map_.stride, regions_);
   if (!map) {
     return std::unexpected{guest::to_string(map.error().kind)};
   }

@@ -28,6 +28,10 @@ enum class AcceptanceWish : std::uint8_t {
   kEverything,  ///< the kernel cannot accept memory: all of it is accepted before it runs
 };
 
+/// Firmware that would accept everything on the way out must not: the kernel does it, or we have
+/// begun to. Firmware without the handshake never does. False: it does so all the same.
+[[nodiscard]] bool promise_to_accept(const Firmware& firmware);
+
 /// One use, in the order above. Not copied or moved: the table is an object with an address.
 class Departure {
  public:
@@ -59,9 +63,9 @@ class Departure {
   [[nodiscard]] std::expected<void, std::string_view> settle(Accept accept);
 
   /// The final map as the firmware wrote it. Precondition: exit() succeeded.
-  [[nodiscard]] std::span<const std::byte> efi_map() const { return map_bytes_; }
-  [[nodiscard]] std::size_t stride() const { return stride_; }
-  [[nodiscard]] std::uint32_t descriptor_version() const { return version_; }
+  [[nodiscard]] std::span<const std::byte> efi_map() const { return efi_map_.bytes; }
+  [[nodiscard]] std::size_t stride() const { return efi_map_.stride; }
+  [[nodiscard]] std::uint32_t descriptor_version() const { return efi_map_.version; }
   /// The same, checked; before settle() as it was in prepare(). Precondition: prepare() succeeded.
   [[nodiscard]] const guest::MemoryMap& memory_map() const { return map_; }
   [[nodiscard]] const guest::UnacceptedTable& table() const { return table_; }
@@ -77,12 +81,7 @@ class Departure {
   const Firmware& firmware_;
   AcceptanceWish wish_;
 
-  std::span<std::byte> map_buffer_;
-  std::span<std::byte> map_bytes_;
-  std::size_t stride_ = 0;
-  std::uint32_t version_ = 0;
-  std::uint64_t key_ = 0;
-
+  Firmware::MemoryMap efi_map_;
   std::span<guest::MemoryRegion> regions_;
   guest::MemoryMap map_;
   std::array<PhysRange, kMostAccepted> own_{};

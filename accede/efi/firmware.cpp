@@ -1,5 +1,6 @@
 #include "accede/efi/firmware.hpp"
 
+#include "accede/efi/boot_volume.hpp"
 #include "accede/emulator/cpu.hpp"
 
 #include <algorithm>
@@ -10,7 +11,6 @@ namespace accede::efi {
 using namespace std::string_view_literals;
 
 using abi::efi::Char16;
-using abi::efi::FileProtocol;
 using abi::efi::Status;
 
 void Firmware::print(std::string_view text) const {
@@ -69,73 +69,22 @@ Result<void> Firmware::install(abi::efi::Handle* handle, const abi::efi::Guid& g
   return {};
 }
 
-namespace {
-
-/// Closes a file when the scope ends.
-class FileCloser {
- public:
-  explicit FileCloser(FileProtocol* file) : file_{file} {}
-  ~FileCloser() { file_->close(file_); }
-  FileCloser(const FileCloser&) = delete;
-  FileCloser& operator=(const FileCloser&) = delete;
-
- private:
-  FileProtocol* file_;
-};
-
-Result<std::uint64_t> file_size(FileProtocol* file) {
-  alignas(8) std::array<std::byte, 512> info{};
-  std::uint64_t bytes = info.size();
-  const Status status = file->get_info(file, &abi::efi::kFileInfo, &bytes, info.data());
-  if (is_error(status)) {
-    return std::unexpected{Failure{"a file's size cannot be read"sv, status}};
-  }
-  return *ByteReader{info}.read<std::uint64_t>(abi::efi::kFileInfoSizeOffset);
-}
-
-}  // namespace
-
 Result<std::span<std::byte>> Firmware::read_file(std::string_view path) const {
-  const auto loaded = protocol<abi::efi::LoadedImage>(image_, abi::efi::kLoadedImageProtocol);
-  if (!loaded) {
-    return std::unexpected{loaded.error()};
-  }
-  const auto volume = protocol<abi::efi::SimpleFileSystem>((*loaded)->device_handle,
-                                                           abi::efi::kSimpleFileSystemProtocol);
+  const auto volume = BootVolume::open(*this);
   if (!volume) {
-    return std::unexpected{Failure{"the boot volume has no file system"sv, volume.error().status}};
+    return std::unexpected{volume.error()};
   }
-  std::array<Char16, 256> wide{};
-  if (path.size() >= wide.size()) {
-    return std::unexpected{Failure{"a path is too long"sv}};
+  const auto file = volume->open_file(path);
+  if (!file) {
+    return std::unexpected{file.error()};
   }
-  std::ranges::copy(path, wide.begin());
-
-  FileProtocol* root = nullptr;
-  if (const Status status = (*volume)->open_volume(*volume, &root); is_error(status)) {
-    return std::unexpected{Failure{"the boot volume cannot be opened"sv, status}};
-  }
-  const FileCloser close_root{root};
-  FileProtocol* file = nullptr;
-  if (const Status status = root->open(root, &file, wide.data(), abi::efi::kFileModeRead, 0);
-      is_error(status)) {
-    return std::unexpected{Failure{"a file is missing on the boot volume"sv, status}};
-  }
-  const FileCloser close_file{file};
-
-  const Result<std::uint64_t> size = file_size(file);
-  if (!size) {
-    return std::unexpected{size.error()};
-  }
-  const Result<std::span<std::byte>> buffer = allocate(*size);
+  const Result<std::span<std::byte>> buffer = allocate(file->bytes());
   if (!buffer) {
     return buffer;
   }
-  std::uint64_t bytes = *size;
-  if (const Status status = file->read(file, &bytes, buffer->data());
-      is_error(status) || bytes != *size) {
+  if (const auto read = file->read(*buffer); !read) {
     boot_->free_pool(buffer->data());
-    return std::unexpected{Failure{"a file cannot be read"sv, status}};
+    return std::unexpected{read.error()};
   }
   return buffer;
 }
@@ -152,24 +101,33 @@ std::uint64_t Firmware::measure_tsc() const {
   return least * (1'000'000 / kMicroseconds);
 }
 
-Result<Firmware::MemoryMap> Firmware::memory_map() const {
-  std::uint64_t bytes = 0;
-  std::uint64_t key = 0;
+Status Firmware::refresh(MemoryMap& map) const {
+  std::uint64_t bytes = map.buffer.size();
   std::uint64_t stride = 0;
-  std::uint32_t version = 0;
-  boot_->get_memory_map(&bytes, nullptr, &key, &stride, &version);
-  // The allocation itself changes the map, and older firmware reports too small a size when
-  // memory is unaccepted (fixed in edk2-stable202511).
-  const Result<std::span<std::byte>> buffer = allocate(bytes + 64 * stride);
+  const Status status =
+      boot_->get_memory_map(&bytes, map.buffer.data(), &map.key, &stride, &map.version);
+  if (!is_error(status)) {
+    map.bytes = map.buffer.first(std::min<std::size_t>(bytes, map.buffer.size()));
+    map.stride = stride;
+  }
+  return status;
+}
+
+Result<Firmware::MemoryMap> Firmware::memory_map(std::size_t spare) const {
+  MemoryMap map;
+  std::uint64_t bytes = 0;
+  std::uint64_t stride = 0;
+  boot_->get_memory_map(&bytes, nullptr, &map.key, &stride, &map.version);
+  const Result<std::span<std::byte>> buffer = allocate(bytes + spare * stride);
   if (!buffer) {
     return std::unexpected{buffer.error()};
   }
-  bytes = buffer->size();
-  const Status status = boot_->get_memory_map(&bytes, buffer->data(), &key, &stride, &version);
-  if (is_error(status)) {
+  map.buffer = *buffer;
+  if (const Status status = refresh(map); is_error(status)) {
+    boot_->free_pool(buffer->data());
     return std::unexpected{Failure{"the memory map cannot be read"sv, status}};
   }
-  return MemoryMap{buffer->first(bytes), stride};
+  return map;
 }
 
 }  // namespace accede::efi

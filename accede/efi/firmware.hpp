@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <new>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -47,6 +48,20 @@ class Firmware {
   /// `bytes` of pool memory of type LoaderData.
   [[nodiscard]] Result<std::span<std::byte>> allocate(std::size_t bytes) const;
 
+  /// `count` default-made objects in pool memory.
+  template <class T>
+  [[nodiscard]] Result<std::span<T>> allocate_array(std::size_t count) const {
+    const auto memory = allocate(count * sizeof(T));
+    if (!memory) {
+      return std::unexpected{memory.error()};
+    }
+    T* const first = reinterpret_cast<T*>(memory->data());
+    for (std::size_t i = 0; i < count; ++i) {
+      new (first + i) T{};
+    }
+    return std::span{first, count};
+  }
+
   /// The protocol `guid` of `handle`.
   template <class Protocol>
   [[nodiscard]] Result<Protocol*> protocol(abi::efi::Handle handle,
@@ -59,6 +74,14 @@ class Firmware {
     return static_cast<Protocol*>(interface);
   }
 
+  /// The one instance of a protocol, whoever has it; nullptr when nobody does.
+  template <class Protocol>
+  [[nodiscard]] Protocol* locate(const abi::efi::Guid& guid) const {
+    void* interface = nullptr;
+    const abi::efi::Status status = boot_->locate_protocol(&guid, nullptr, &interface);
+    return is_error(status) ? nullptr : static_cast<Protocol*>(interface);
+  }
+
   /// Installs a protocol on `handle`, or on a new handle when it is null.
   [[nodiscard]] Result<void> install(abi::efi::Handle* handle, const abi::efi::Guid& guid,
                                      void* interface) const;
@@ -69,12 +92,22 @@ class Firmware {
   /// Time stamp counter ticks a second, measured against the firmware's timer: 15 ms.
   [[nodiscard]] std::uint64_t measure_tsc() const;
 
-  /// A copy of the memory map with room for it to grow; the span is exactly the map.
+  /// A copy of the memory map; `bytes` is exactly the map, at the begin of `buffer`.
   struct MemoryMap {
     std::span<std::byte> bytes;
-    std::size_t stride;
+    std::size_t stride = 0;
+    std::span<std::byte> buffer{};
+    std::uint64_t key = 0;
+    std::uint32_t version = 0;
   };
-  [[nodiscard]] Result<MemoryMap> memory_map() const;
+  /// Descriptors by which a map may grow between two calls: each allocation can split one, and
+  /// older firmware forgets the unaccepted ones when it says how much room it needs (fixed in
+  /// edk2-stable202511).
+  static constexpr std::size_t kSpareDescriptors = 64;
+  /// With room for `spare` more descriptors than the firmware says. The buffer is pool memory.
+  [[nodiscard]] Result<MemoryMap> memory_map(std::size_t spare = kSpareDescriptors) const;
+  /// The map as it is now, into the same buffer. Allocates nothing.
+  [[nodiscard]] abi::efi::Status refresh(MemoryMap& map) const;
 
  private:
   abi::efi::Handle image_;

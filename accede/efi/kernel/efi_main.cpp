@@ -77,16 +77,6 @@ Result<std::span<char>> command_line(const Firmware& firmware) {
   return std::span{first, length};
 }
 
-/// The kernel accepts memory itself: firmware that would accept everything on the way out does not.
-void say_that_we_accept(const Firmware& firmware) {
-  void* interface = nullptr;
-  if (!is_error(firmware.boot().locate_protocol(&abi::efi::kMemoryAcceptanceHandshakeProtocol,
-                                                nullptr, &interface))) {
-    auto* const handshake = static_cast<abi::efi::MemoryAcceptanceHandshake*>(interface);
-    handshake->allow_unaccepted_memory(handshake);
-  }
-}
-
 /// What is allocated before boot services end.
 struct Loaded {
   PhysRange image_pages;
@@ -211,7 +201,8 @@ Failure start(const Firmware& firmware) {
     give_back(firmware, *loaded);
     return ready.error();
   }
-  say_that_we_accept(firmware);
+  // A firmware that refuses accepts everything, which is as good.
+  static_cast<void>(promise_to_accept(firmware));
 
   const LastWords last_words{firmware, platform->is_tdx()};
   if (const auto left = departure.exit(); !left) {

@@ -41,13 +41,6 @@ void say(const Firmware& firmware, std::string_view first, std::string_view seco
   }
 }
 
-template <class Protocol>
-Protocol* find_protocol(const Firmware& firmware, const abi::efi::Guid& guid) {
-  void* interface = nullptr;
-  const Status status = firmware.boot().locate_protocol(&guid, nullptr, &interface);
-  return is_error(status) ? nullptr : static_cast<Protocol*>(interface);
-}
-
 Outcome<LoaderOptions> read_options(const Firmware& firmware,
                                     std::span<char, kMostOptionCharacters> storage) {
   const auto loaded =
@@ -136,15 +129,6 @@ std::expected<void, firmware::LinuxBootError> tell_kernel(const Firmware& firmwa
                      .where = layout.extension.begin()}});
 }
 
-/// Firmware that would accept everything on the way out must not: the kernel does it, or we have
-/// begun to. Firmware without the handshake never does. False: it does so all the same.
-bool promise_to_accept(const Firmware& firmware) {
-  using abi::efi::MemoryAcceptanceHandshake;
-  auto* const handshake = find_protocol<MemoryAcceptanceHandshake>(
-      firmware, abi::efi::kMemoryAcceptanceHandshakeProtocol);
-  return handshake == nullptr || !is_error(handshake->allow_unaccepted_memory(handshake));
-}
-
 /// The last steps that can return: after them only ExitBootServices is left. Returns the root page
 /// table.
 Outcome<PhysAddr> commit(const Firmware& firmware, LoaderMemory& memory, Departure& departure,
@@ -171,7 +155,7 @@ Outcome<PhysAddr> commit(const Firmware& firmware, LoaderMemory& memory, Departu
 Outcome<void> leave(const Firmware& firmware, MachinePlatform& platform, Departure& departure,
                     const LinuxSetup& setup, const LoaderOptions& options, const Layout& layout,
                     PhysAddr root) {
-  auto* machine = find_protocol<MachineProtocol>(firmware, MachineProtocol::kGuid);
+  auto* machine = firmware.locate<MachineProtocol>(MachineProtocol::kGuid);
   if (machine != nullptr && machine->revision != MachineProtocol::kRevision) {
     machine = nullptr;
   }

@@ -22,10 +22,7 @@ Bytes round_up(Bytes size, Bytes unit) {
 
 /// The firmware's service that accepts memory; null when it has none.
 abi::efi::MemoryAccept* find_acceptor(const Firmware& firmware) {
-  void* interface = nullptr;
-  const Status status =
-      firmware.boot().locate_protocol(&abi::efi::kMemoryAcceptProtocol, nullptr, &interface);
-  return is_error(status) ? nullptr : static_cast<abi::efi::MemoryAccept*>(interface);
+  return firmware.locate<abi::efi::MemoryAccept>(abi::efi::kMemoryAcceptProtocol);
 }
 
 std::unexpected<Problem> no_room(std::string_view what, Bytes size, std::string_view where) {
@@ -103,17 +100,12 @@ Outcome<PhysRange> LoaderMemory::choose_unaccepted(const PlaceNeeds& needs, std:
   ACCEDE_ASSERT(pools_count_ + 2 <= pools_.size());
   pools_[pools_count_++] = map_bytes->bytes.data();
   const std::size_t count = map_bytes->bytes.size() / std::max<std::size_t>(map_bytes->stride, 1);
-  const auto storage = firmware_.allocate(count * sizeof(guest::MemoryRegion));
-  if (!storage) {
-    return problem(Status::kOutOfResources, storage.error());
+  const auto regions = firmware_.allocate_array<guest::MemoryRegion>(count);
+  if (!regions) {
+    return problem(Status::kOutOfResources, regions.error());
   }
-  pools_[pools_count_++] = storage->data();
-  auto* const regions = reinterpret_cast<guest::MemoryRegion*>(storage->data());
-  for (std::size_t i = 0; i < count; ++i) {
-    new (regions + i) guest::MemoryRegion{};
-  }
-  const auto map =
-      guest::MemoryMap::from_efi(map_bytes->bytes, map_bytes->stride, std::span{regions, count});
+  pools_[pools_count_++] = regions->data();
+  const auto map = guest::MemoryMap::from_efi(map_bytes->bytes, map_bytes->stride, *regions);
   if (!map) {
     return problem(Status::kLoadError, guest::to_string(map.error().kind));
   }

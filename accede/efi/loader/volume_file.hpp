@@ -1,12 +1,14 @@
 // A file on the volume that the loader was started from, read without a second copy in memory.
 #pragma once
 
+#include "accede/efi/boot_volume.hpp"
 #include "accede/efi/loader/problem.hpp"
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <utility>
 
 namespace accede::efi::loader {
 
@@ -15,11 +17,8 @@ class VolumeFile {
  public:
   /// Errors: LoadError (an empty file too), InvalidParameter.
   [[nodiscard]] static Outcome<VolumeFile> open(const Firmware& firmware, std::string_view path);
-  VolumeFile(VolumeFile&& other) noexcept;
-  VolumeFile& operator=(VolumeFile&&) = delete;
-  ~VolumeFile();
 
-  [[nodiscard]] Bytes size() const { return size_; }
+  [[nodiscard]] Bytes size() const { return Bytes{file_.bytes()}; }
   [[nodiscard]] std::string_view path() const { return path_; }
 
   /// The whole file into `memory`, through a buffer of the firmware's: its drivers need not be able
@@ -28,14 +27,12 @@ class VolumeFile {
   [[nodiscard]] Outcome<void> read(const Firmware& firmware, std::span<std::byte> memory) const;
 
  private:
-  VolumeFile(abi::efi::FileProtocol* file, Bytes size, std::string_view path)
-      : file_{file}, size_{size}, path_{path} {}
+  VolumeFile(BootFile file, std::string_view path) : file_{std::move(file)}, path_{path} {}
 
   [[nodiscard]] Outcome<void> read_through(std::span<std::byte> buffer,
                                            std::span<std::byte> memory) const;
 
-  abi::efi::FileProtocol* file_;
-  Bytes size_;
+  BootFile file_;
   std::string_view path_;
 };
 
