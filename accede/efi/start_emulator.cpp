@@ -40,7 +40,7 @@ LaunchInfo describe_launch(const PlacedEmulator& emulator, const LauncherConfig&
   info.pending_count = copy_ranges(plan.pending_ranges(), info.pending);
   info.back_with_4k = config.back_with_4k ? 1 : 0;
   info.log_events = config.log_events ? 1 : 0;
-  info.sept_ve_disable = config.sept_ve_disable ? 1 : 0;
+  info.stop_on_unaccepted = config.sept_ve_disable ? 1 : 0;
   info.accept_cost_ns = config.accept_cost_ns;
   info.tsc_hz = emulator.tsc_hz;
   info.hidden = {emulator.hidden.begin().value(), emulator.hidden.end().value()};

@@ -17,10 +17,13 @@ enum class Region : std::uint8_t {
   kDevice,    ///< everything else: MMIO, flash, nothing at all
 };
 
+/// What the guest is on.
+enum class Personality : std::uint32_t { kTdx = 0, kSnp = 1 };
+
 /// The launcher's description of the machine and of what is wanted, written once before the
 /// take-over; the emulator copies it. Plain data: it crosses two separately linked images.
 struct LaunchInfo {
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;
   static constexpr std::size_t kMaxRanges = 64;
 
   struct Range {
@@ -31,10 +34,14 @@ struct LaunchInfo {
   std::uint32_t version;
   std::uint32_t ram_count;
   std::uint32_t pending_count;
-  std::uint32_t back_with_4k;     ///< 1: the host backs private memory in 4 KiB pages
-  std::uint32_t log_events;       ///< 1: keep the binary event log
-  std::uint32_t sept_ve_disable;  ///< 1: a touch of pending memory ends the TD; 0: #VE
-  std::uint64_t accept_cost_ns;   ///< time per 2 MiB; 0: zero memory instead
+  std::uint32_t back_with_4k;  ///< 1: the host backs private memory in 4 KiB pages
+  std::uint32_t log_events;    ///< 1: keep the binary event log
+  Personality personality;
+  /// 1: a touch of memory that is not accepted stops the guest with a report (TDX: the TD attribute
+  /// SEPT_VE_DISABLE); 0: it raises #VE or #VC 0x404 in the guest.
+  std::uint32_t stop_on_unaccepted;
+  std::uint32_t reserved;        ///< 0
+  std::uint64_t accept_cost_ns;  ///< time per 2 MiB; 0: zero memory instead
   std::uint64_t tsc_hz;
   Range image;                            ///< the emulator image, inside `hidden`
   Range hidden;                           ///< all memory of the emulator, 2 MiB aligned

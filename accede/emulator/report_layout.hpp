@@ -17,7 +17,7 @@ namespace accede::emulator {
 inline constexpr std::uint16_t kReportPort = 0x0ACC;
 
 inline constexpr std::uint64_t kReportMagic = 0x31'45444543'4341'00ULL;
-inline constexpr std::uint32_t kReportVersion = 1;
+inline constexpr std::uint32_t kReportVersion = 2;
 
 /// Who ran when an event happened.
 enum class Phase : std::uint32_t {
@@ -44,6 +44,30 @@ enum class VmcallSlot : std::uint32_t {
 };
 inline constexpr std::size_t kVmcallSlots = 12;
 
+/// Requests of an SNP guest through its GHCB that have a counter of their own (reference: SEV-SNP
+/// 3.2 and 3.4): by the MSR protocol, then through the page.
+enum class GhcbSlot : std::uint32_t {
+  kMsrSevInfo,
+  kMsrCpuid,
+  kMsrRegister,  ///< and the question for a preferred page
+  kMsrPageState,
+  kMsrHvFeatures,
+  kMsrTerminate,
+  kMsrOther,
+  kCpuid,
+  kIo,
+  kMsr,
+  kMmio,
+  kPageState,  ///< lists, whatever their length
+  kHvFeatures,
+  kGuestRequest,  ///< plain and extended
+  kApCreation,
+  kVmmcall,
+  kTerminate,
+  kOther,
+};
+inline constexpr std::size_t kGhcbSlots = 18;
+
 /// Kinds of events in the log, and of violations. Never renumber: logs are kept.
 enum class EventKind : std::uint8_t {
   kPhase = 1,           ///< detail = Phase
@@ -52,6 +76,7 @@ enum class EventKind : std::uint8_t {
   kConvertPrivate = 4,  ///< MapGPA to private
   kHostAug = 5,         ///< pages that the host added as pending; detail = level
   kVmcall = 6,          ///< rare sub-functions; gpa = sub-function
+  kRescind = 7,         ///< PVALIDATE took pages back from use; detail = size
   // Violations from here on.
   kUnacceptedAccess = 64,    ///< touched private memory that is not accepted
   kDoubleAccept = 65,        ///< accepted a page that is already accepted
@@ -67,6 +92,12 @@ enum class EventKind : std::uint8_t {
   kHaltedForEver = 75,       ///< HLT with interrupts masked: nothing can wake this vCPU
   kInvalidState = 76,        ///< the processor refused the guest state (VMEXIT_INVALID)
   kGuestPanic = 77,          ///< the guest reported a fatal error of its own
+  kGuestTermination = 78,    ///< SNP: the guest asked to be ended; detail = set << 8 | code
+  kBadGhcb = 79,             ///< SNP: a request that is answered as malformed; gpa = the field's
+                             ///< value, detail = host::GhcbMistakeKind << 8 | GhcbField
+  kRmpViolation = 80,        ///< SNP: the RMP forbids an access for good
+  kImplicitConversion = 81,  ///< SNP: touched with the other C-bit, and converted unasked
+  kWrongCBit = 82,           ///< SNP: PVALIDATE or RMPADJUST through a mapping with C = 0
 };
 
 /// One record of the binary event log. Adjacent events of one kind are merged: `pages` grows.
@@ -119,6 +150,15 @@ struct Counters {
   std::uint64_t idle_waits;
   std::uint64_t ve_injected;
   std::uint64_t exit_ticks;  ///< TSC ticks spent in the emulator, idle waits excluded
+
+  // SNP. PVALIDATE to validated counts as accept above, page state changes as conversions.
+  std::array<std::uint64_t, kGhcbSlots> ghcb;
+  std::uint64_t rescind_calls;  ///< PVALIDATE to not validated
+  std::uint64_t rescinded_bytes;
+  std::uint64_t rmpadjust_calls;
+  std::uint64_t smashed_pages;         ///< 2 MiB RMP entries that became 512 of 4 KiB
+  std::uint64_t implicit_conversions;  ///< pages converted on a touch
+  std::uint64_t page_state_entries;    ///< page state changes: MSR requests and list entries
 };
 
 struct ReportHeader {

@@ -21,6 +21,8 @@ std::string_view name(EventKind kind) {
       return "host-aug"sv;
     case EventKind::kVmcall:
       return "vmcall"sv;
+    case EventKind::kRescind:
+      return "rescind"sv;
     case EventKind::kUnacceptedAccess:
       return "unaccepted-access"sv;
     case EventKind::kDoubleAccept:
@@ -49,6 +51,16 @@ std::string_view name(EventKind kind) {
       return "guest-panic"sv;
     case EventKind::kInvalidState:
       return "invalid-state"sv;
+    case EventKind::kGuestTermination:
+      return "guest-termination"sv;
+    case EventKind::kBadGhcb:
+      return "bad-ghcb"sv;
+    case EventKind::kRmpViolation:
+      return "rmp-violation"sv;
+    case EventKind::kImplicitConversion:
+      return "implicit-conversion"sv;
+    case EventKind::kWrongCBit:
+      return "wrong-c-bit"sv;
   }
   return "unknown"sv;
 }

@@ -175,7 +175,7 @@ class Builder {
     const std::span sept_bytes{reinterpret_cast<std::byte*>(sept_storage->begin().value()),
                                static_cast<std::size_t>(sept_storage->size().value())};
     const host::SecureEptConfig sept_config{.gpa_width = TdxModule::kGpaw,
-                                            .pending_ve_disable = info_.sept_ve_disable != 0,
+                                            .pending_ve_disable = info_.stop_on_unaccepted != 0,
                                             .page_release = false};
     sept_ = arena_.create<host::SecureEpt>(sept_config, sept_bytes);
     pool_ = arena_.create<PagePool>(kIdentity, table_storage->begin(), table_storage->end());
@@ -203,7 +203,7 @@ class Builder {
       return false;
     }
     auto* const vmcalls = arena_.create<VmcallHandler>(*machine_, *pages_, reporter);
-    const TdxModule::Config config{.sept_ve_disable = info_.sept_ve_disable != 0,
+    const TdxModule::Config config{.sept_ve_disable = info_.stop_on_unaccepted != 0,
                                    .vcpus = 1,
                                    .tsc_hz = info_.tsc_hz,
                                    .xfam = cpu::cpuid(0xD, 0).eax};
