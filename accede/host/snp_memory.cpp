@@ -103,6 +103,17 @@ bool SnpMemory::make_private(PhysAddr page, const SnpMemoryHooks& hooks) {
   return true;
 }
 
+/// Makes one 2 MiB entry 512 of 4 KiB. Under the region's lock.
+bool SnpMemory::smash(PhysRange whole, const SnpMemoryHooks& hooks) {
+  if (rmp_.psmash(hpa_of(whole.begin())) != PsmashCode::kSuccess) {
+    return false;
+  }
+  if (hooks.smashed != nullptr) {
+    (*hooks.smashed)(whole);
+  }
+  return true;
+}
+
 SnpPvalidate SnpMemory::pvalidate(PhysAddr gpa, std::uint32_t ecx, bool validate,
                                   const SnpMemoryHooks& hooks) {
   const PhysAddr page = gpa.align_down(4_KiB);
@@ -122,7 +133,7 @@ SnpPvalidate SnpMemory::pvalidate(PhysAddr gpa, std::uint32_t ecx, bool validate
     outcome = attempt();
   }
   if (outcome.fault == RmpVerdict::kSizeMismatch) {
-    (void)rmp_.psmash(hpa_of(whole.begin()));
+    (void)smash(whole, hooks);
     outcome = attempt();
   }
   result.kind = outcome.fault == RmpVerdict::kAllowed ? SnpPvalidateKind::kCompleted
@@ -140,6 +151,43 @@ SnpPvalidate SnpMemory::pvalidate(PhysAddr gpa, std::uint32_t ecx, bool validate
     }
   }
   return result;
+}
+
+/// Runs `attempt` and mends what a host can mend: a page without an entry, a 2 MiB entry.
+template <class Attempt>
+SnpRmpAdjust SnpMemory::adjust(PhysAddr gpa, const SnpMemoryHooks& hooks, Attempt attempt) {
+  const PhysAddr page = gpa.align_down(4_KiB);
+  if (!is_ram(PhysRange::page(page, PageSize::k4K))) {
+    return {};
+  }
+  const SpinGuard guard{region(page)};
+  const PhysRange whole = PhysRange::page(page, PageSize::k2M);
+  const GuestPage target{.spa = hpa_of(page), .gpa = gpa, .asid = config_.asid, .vmpl = 0};
+  RmpAdjustOutcome outcome = attempt(target);
+  bool converted = false;
+  if (outcome.fault == RmpVerdict::kNotAssigned) {
+    converted = make_private(page, hooks);
+    (void)assignment_.first_use(page, whole, RmpAssignment::Purpose::kUse, hooks.duties);
+    outcome = attempt(target);
+  }
+  if (outcome.fault == RmpVerdict::kSizeMismatch) {
+    (void)smash(whole, hooks);
+    outcome = attempt(target);
+  }
+  const bool completed =
+      outcome.fault == RmpVerdict::kAllowed || outcome.fault == RmpVerdict::kNotValidated;
+  return {.kind = completed ? SnpPvalidateKind::kCompleted : SnpPvalidateKind::kRefused,
+          .outcome = outcome,
+          .converted = converted};
+}
+
+SnpRmpAdjust SnpMemory::rmpadjust(PhysAddr gpa, std::uint64_t rcx, std::uint64_t rdx,
+                                  const SnpMemoryHooks& hooks) {
+  return adjust(gpa, hooks, [&](const GuestPage& page) { return rmp_.rmpadjust(page, rcx, rdx); });
+}
+
+SnpRmpAdjust SnpMemory::rmpquery(PhysAddr gpa, std::uint64_t rdx, const SnpMemoryHooks& hooks) {
+  return adjust(gpa, hooks, [&](const GuestPage& page) { return rmp_.rmpquery(page, rdx); });
 }
 
 SnpTouch SnpMemory::touch_private(PhysAddr gpa, const SnpMemoryHooks& hooks) {
@@ -215,7 +263,7 @@ bool SnpMemory::take_back(PhysRange pages, const SnpMemoryHooks& hooks) {
       return return_page(rmp_, hpa_of(whole.begin()), PageSize::k2M, hooks.duties) ==
              RmpUpdateCode::kSuccess;
     }
-    if (rmp_.psmash(hpa_of(whole.begin())) != PsmashCode::kSuccess) {
+    if (!smash(whole, hooks)) {
       return false;
     }
   }

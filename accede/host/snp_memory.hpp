@@ -6,6 +6,7 @@
 #include "accede/base/phys_range.hpp"
 #include "accede/base/spin_lock.hpp"
 #include "accede/base/units.hpp"
+#include "accede/host/ghcb_page_state.hpp"
 #include "accede/host/page_attributes.hpp"
 #include "accede/host/rmp.hpp"
 #include "accede/host/rmp_assignment.hpp"
@@ -36,6 +37,8 @@ struct SnpMemoryHooks {
   /// What the host does beside the RMP when its entries change; null: nothing. After private_gone,
   /// before validated.
   const HostDuties* duties = nullptr;
+  /// A 2 MiB entry became 512 of 4 KiB; null: nobody wants to know.
+  const FunctionRef<void(PhysRange)>* smashed = nullptr;
 };
 
 struct SnpMemoryConfig {
@@ -79,6 +82,13 @@ struct SnpPvalidate {
   Bytes bytes;             ///< bytes validated or rescinded: 0 unless something changed
 };
 
+/// Outcome of RMPADJUST or RMPQUERY after the host acted on every fault that it can mend.
+struct SnpRmpAdjust {
+  SnpPvalidateKind kind = SnpPvalidateKind::kNotRam;
+  RmpAdjustOutcome outcome;  ///< not with kNotRam; fault kNotValidated: #VC 0x404 into the guest
+  bool converted = false;    ///< as SnpTouch::converted
+};
+
 /// One SNP guest's memory: RAM ranges, private/shared attributes, RMP, and the VMM's decisions
 /// (KVM 6.12 and QEMU; reference: SEV-SNP 3.5, 6).
 ///
@@ -113,6 +123,13 @@ class SnpMemory {
   [[nodiscard]] SnpPvalidate pvalidate(PhysAddr gpa, std::uint32_t ecx, bool validate,
                                        const SnpMemoryHooks& hooks);
 
+  /// The guest executed RMPADJUST at VMPL 0 on a private mapping of `gpa`, RCX and RDX as given.
+  /// The host acts as for PVALIDATE. Calls no hook but shared_gone (converted).
+  [[nodiscard]] SnpRmpAdjust rmpadjust(PhysAddr gpa, std::uint64_t rcx, std::uint64_t rdx,
+                                       const SnpMemoryHooks& hooks);
+  /// The same for RMPQUERY.
+  [[nodiscard]] SnpRmpAdjust rmpquery(PhysAddr gpa, std::uint64_t rdx, const SnpMemoryHooks& hooks);
+
   /// The guest touched `gpa` as private (C = 1) and the embedder has no mapping for it.
   [[nodiscard]] SnpTouch touch_private(PhysAddr gpa, const SnpMemoryHooks& hooks);
 
@@ -135,6 +152,10 @@ class SnpMemory {
   [[nodiscard]] abi::ghcb::PscResult page_state_list(
       std::span<std::uint64_t, abi::ghcb::kPscWords> list, const SnpMemoryHooks& hooks);
 
+  /// Carries out one change of those two protocols, for a host that answers them with a Ghcb.
+  [[nodiscard]] GhcbPageStateAnswer change_page_state(const GhcbPageState& change,
+                                                      const SnpMemoryHooks& hooks);
+
   [[nodiscard]] bool is_ram(PhysRange pages) const { return assignment_.is_ram(pages); }
   [[nodiscard]] PhysAddr hpa_of(PhysAddr gpa) const { return gpa + config_.hpa_offset; }
   [[nodiscard]] PageAttribute attribute(PhysAddr gpa) const { return attributes_.get(gpa); }
@@ -147,7 +168,10 @@ class SnpMemory {
   [[nodiscard]] SpinLock& region(PhysAddr gpa) {
     return regions_[(gpa.value() >> page_shift(PageSize::k2M)) % regions_.size()];
   }
+  template <class Attempt>
+  [[nodiscard]] SnpRmpAdjust adjust(PhysAddr gpa, const SnpMemoryHooks& hooks, Attempt attempt);
   [[nodiscard]] bool make_private(PhysAddr page, const SnpMemoryHooks& hooks);
+  [[nodiscard]] bool smash(PhysRange whole, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool take_back(PhysRange pages, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool convert(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks);
   [[nodiscard]] bool convert_chunk(PhysRange pages, PageAttribute to, const SnpMemoryHooks& hooks);

@@ -33,14 +33,17 @@ std::uint64_t SnpMemory::msr_page_state(std::uint64_t request, const SnpMemoryHo
   return page_state_response(known && do_op(page, op, hooks) ? 0 : kPageStateErrorKvm);
 }
 
+GhcbPageStateAnswer SnpMemory::change_page_state(const GhcbPageState& change,
+                                                 const SnpMemoryHooks& hooks) {
+  return do_op(change.range, change.op, hooks) ? GhcbPageStateAnswer::all()
+                                               : GhcbPageStateAnswer{.refused = true};
+}
+
 PscResult SnpMemory::page_state_list(std::span<std::uint64_t, kPscWords> list,
                                      const SnpMemoryHooks& hooks) {
   return answer_page_state_list(
       GhcbScratch{list},
-      [&](const GhcbPageState& change) {
-        const bool done = do_op(change.range, change.op, hooks);
-        return done ? GhcbPageStateAnswer::all() : GhcbPageStateAnswer{.refused = true};
-      },
+      [&](const GhcbPageState& change) { return change_page_state(change, hooks); },
       [](const GhcbMistake&) {});
 }
 
