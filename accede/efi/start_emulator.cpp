@@ -74,7 +74,8 @@ Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan
   }
   const PhysAddr ram_end = plan.ram_ranges().back().end();
   const Result<PhysRange> hidden =
-      reserve(firmware, file->memory_bytes() + emulator::emulator_storage(ram, ram_end));
+      reserve(firmware, file->memory_bytes() +
+                            emulator::emulator_storage(ram, ram_end, emulator::Personality::kTdx));
   if (!hidden) {
     return std::unexpected{hidden.error()};
   }

@@ -15,6 +15,7 @@ struct Fault {
   std::uint64_t gpa = 0;     ///< with the shared bit as the guest used it
   std::string_view state;    ///< state of the page on both sides, in words
   std::string_view message;  ///< what happened and what to look at
+  std::uint32_t detail = 0;  ///< as Violation::detail
 };
 
 /// Nothing to report, or the reason to stop the guest.

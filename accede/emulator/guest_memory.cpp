@@ -16,10 +16,9 @@ constexpr std::uint64_t kEntryAddress = 0x000F'FFFF'FFFF'F000;
 
 /// The byte at `gpa`, valid up to the end of its 4 KiB page; null when the guest cannot reach it.
 std::byte* GuestMemory::reach(std::uint64_t gpa) const {
-  const bool shared = (gpa & NestedPageTable::kSharedMask) != 0;
-  const PhysAddr address{gpa & ~NestedPageTable::kSharedMask};
-  if (address.value() >= NestedPageTable::kSharedMask || machine_.region(address) != Region::kRam ||
-      !tables_.mapped(shared ? View::kShared : View::kPrivate, address)) {
+  const PhysAddr address{gpa & ~NestedPageTable::kViewMask};
+  if (address.value() >= NestedPageTable::kViewMask || machine_.region(address) != Region::kRam ||
+      !tables_.mapped(tables_.view_of(gpa), address)) {
     return nullptr;
   }
   return window_.pointer<std::byte>(address);
@@ -53,6 +52,13 @@ bool GuestMemory::write(std::uint64_t gpa, std::span<const std::byte> from) cons
   return true;
 }
 
+/// Where the table is that `entry` (or CR3) refers to. Where a set bit means private, walks are
+/// private without it too (reference: SEV-SNP 2.4).
+std::uint64_t GuestMemory::table_address(std::uint64_t entry) const {
+  const std::uint64_t address = entry & kEntryAddress;
+  return tables_.view_bit() == ViewBit::kPrivate ? address | NestedPageTable::kViewMask : address;
+}
+
 std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
                                                     std::uint64_t linear) const {
   if ((save.cr0 & kCr0Paging) == 0) {
@@ -68,7 +74,7 @@ std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
       static_cast<std::int64_t>(linear)) {
     return std::nullopt;
   }
-  std::uint64_t table = save.cr3 & kEntryAddress;
+  std::uint64_t table = table_address(save.cr3);
   for (unsigned level = top_level;; --level) {
     std::array<std::byte, 8> raw{};
     const std::uint64_t index = (linear >> (12 + 9 * level)) % 512;
@@ -83,7 +89,7 @@ std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
       const std::uint64_t offset_mask = (1ULL << (12 + 9 * level)) - 1;
       return (entry & kEntryAddress & ~offset_mask) | (linear & offset_mask);
     }
-    table = entry & kEntryAddress;
+    table = table_address(entry);
   }
 }
 

@@ -21,14 +21,14 @@ class GuestMemory {
   GuestMemory(PhysWindow window, const MachineMap& machine, const NestedPageTable& tables)
       : window_{window}, machine_{machine}, tables_{tables} {}
 
-  /// Copies from guest physical memory. `gpa` may carry the shared bit. False when a byte is not
+  /// Copies from guest physical memory. `gpa` may carry the view bit. False when a byte is not
   /// reachable; `to` is then unspecified.
   [[nodiscard]] bool read(std::uint64_t gpa, std::span<std::byte> to) const;
 
   /// Copies into guest physical memory, with the same rules.
   [[nodiscard]] bool write(std::uint64_t gpa, std::span<const std::byte> from) const;
 
-  /// The guest physical address (with its shared bit) of linear address `linear` under the paging
+  /// The guest physical address (with its view bit) of linear address `linear` under the paging
   /// mode of `save`, or nothing when it is not mapped. Access rights are not checked: the caller
   /// reads what the guest's processor just executed.
   [[nodiscard]] std::optional<std::uint64_t> translate(const VmcbSave& save,
@@ -40,6 +40,7 @@ class GuestMemory {
 
  private:
   [[nodiscard]] std::byte* reach(std::uint64_t gpa) const;
+  [[nodiscard]] std::uint64_t table_address(std::uint64_t entry) const;
 
   PhysWindow window_;
   const MachineMap& machine_;

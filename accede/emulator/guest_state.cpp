@@ -81,12 +81,15 @@ std::uint64_t physical(const void* pointer) {
 
 }  // namespace
 
-void PermissionMaps::build(std::uint16_t port) {
+void PermissionMaps::build(std::uint16_t port, std::span<const std::uint32_t> msrs) {
   io = {};
   msr = {};
   io[port / 8] = static_cast<std::uint8_t>(1U << port % 8);
   for (const std::uint32_t hidden : {kMsrEfer, kMsrVmCr, kMsrVmHsavePa}) {
     intercept_msr(msr, hidden);
+  }
+  for (const std::uint32_t wanted : msrs) {
+    intercept_msr(msr, wanted);
   }
 }
 

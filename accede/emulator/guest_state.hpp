@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace accede::emulator {
 
@@ -15,8 +16,9 @@ struct alignas(4096) PermissionMaps {
   std::array<std::uint8_t, 3 * 4096> io;
   std::array<std::uint8_t, 2 * 4096> msr;
 
-  /// Clears all intercepts, then intercepts `port` and the MSRs that would show SVM.
-  void build(std::uint16_t port);
+  /// Clears all intercepts, then intercepts `port`, the MSRs that would show SVM, and `msrs`
+  /// (C0000000 to C0001FFF, C0010000 to C0011FFF).
+  void build(std::uint16_t port, std::span<const std::uint32_t> msrs);
 };
 
 /// Fills the control area: what the guest may not do by itself.

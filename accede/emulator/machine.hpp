@@ -51,9 +51,13 @@ struct LaunchInfo {
 
 /// How much memory the emulator needs beside its image. `ram_end` is the end of the highest RAM.
 /// Page-state tables 1/2048, nested tables 1/2048, two bits per page, and 48 MiB for the rest: a
-/// guest that mixes states in more 2 MiB units than that is stopped with a clear report.
-[[nodiscard]] constexpr Bytes emulator_storage(Bytes ram, PhysAddr ram_end) {
-  return Bytes{ram.value() / 1024 + ram_end.value() / 4096 / 4} + 48_MiB;
+/// guest that mixes states in more 2 MiB units than that is stopped with a clear report. The RMP of
+/// an SNP machine has 16 bytes a page.
+[[nodiscard]] constexpr Bytes emulator_storage(Bytes ram, PhysAddr ram_end,
+                                               Personality personality) {
+  const std::uint64_t pages = ram_end.value() / 4096;
+  const std::uint64_t rmp = personality == Personality::kSnp ? pages * 16 : 0;
+  return Bytes{ram.value() / 1024 + pages / 4 + rmp} + 48_MiB;
 }
 
 /// Classifies addresses. Thread-safe: immutable.

@@ -2,12 +2,12 @@
 
 #include "accede/emulator/console.hpp"
 #include "accede/emulator/cpu.hpp"
-#include "accede/emulator/cpuid.hpp"
+#include "accede/emulator/host_context.hpp"
 #include "accede/emulator/hypercall.hpp"
+#include "accede/emulator/tdx_processor.hpp"
 #include "accede/emulator/world_switch.hpp"
 
 #include <algorithm>
-#include <array>
 
 namespace accede::emulator {
 
@@ -16,19 +16,22 @@ namespace {
 
 using svm::Exit;
 
-constexpr std::uint64_t kCpuidBytes = 2;
 constexpr std::uint64_t kMsrBytes = 2;
 constexpr std::uint64_t kVmmcallBytes = 3;
-constexpr std::array<std::byte, 4> kTdcall{std::byte{0x66}, std::byte{0x0F}, std::byte{0x01},
-                                           std::byte{0xCC}};
 
-bool is_accept(const Vcpu& vcpu, Exit exit) {
-  return exit == Exit::kExceptionUd && (vcpu.gpr[kRax] & 0xFFFF) == 6;
+/// The event that was being delivered when the exit came. QEMU's TCG records an interrupt as an
+/// exception, which VMRUN then refuses for its vector; no exception has a vector above 31.
+std::uint64_t to_deliver_again(std::uint64_t exit_int_info) {
+  constexpr std::uint64_t kVector = 0xFF;
+  const bool is_interrupt = (exit_int_info & svm::kEventType) == svm::kEventTypeException &&
+                            (exit_int_info & kVector) > 31;
+  return is_interrupt ? exit_int_info & ~svm::kEventType : exit_int_info;
 }
 
 }  // namespace
 
-void Monitor::run(Vcpu& vcpu) {
+template <PlatformProcessor Platform>
+void Monitor<Platform>::run(Vcpu& vcpu) {
   for (;;) {
     enter(vcpu);
     const std::uint64_t started = cpu::read_tsc();
@@ -43,9 +46,10 @@ void Monitor::run(Vcpu& vcpu) {
   }
 }
 
-void Monitor::enter(Vcpu& vcpu) {
+template <PlatformProcessor Platform>
+void Monitor<Platform>::enter(Vcpu& vcpu) {
   VmcbControl& control = vcpu.vmcb->control;
-  const std::uint64_t generation = pages_.flush_generation();
+  const std::uint64_t generation = view_.flush_generation();
   control.tlb_control = generation != vcpu.seen_flush ? svm::kTlbFlushAll : 0;
   vcpu.seen_flush = generation;
   vcpu.save().rax = vcpu.gpr[kRax];
@@ -57,14 +61,14 @@ void Monitor::enter(Vcpu& vcpu) {
   if (vcpu.save().dr7 != kNoBreakpoints) {
     cpu::write_dr7(kNoBreakpoints);  // the guest's breakpoints are not for the emulator's code
   }
-  // An event that was being delivered when the exit came must be delivered again, unless the exit
-  // puts another one in its place.
-  control.event_injection = control.exit_int_info;
+  // Unless the exit puts another one in its place.
+  control.event_injection = to_deliver_again(control.exit_int_info);
 }
 
 /// The guest halted through its VMM: sleep until an interrupt is pending; the guest takes it when
 /// it enables interrupts.
-void Monitor::wait_for_interrupt(Vcpu& vcpu) {
+template <PlatformProcessor Platform>
+void Monitor<Platform>::wait_for_interrupt(Vcpu& vcpu) {
   vcpu.wants_idle = false;
   Reporter::add(reporter_.counters().idle_waits);
   if (vcpu.halted_masked) {
@@ -80,22 +84,25 @@ void Monitor::wait_for_interrupt(Vcpu& vcpu) {
   svm_idle(vcpu.idle_vmcb_pa);
 }
 
-Verdict Monitor::handle_exit(Vcpu& vcpu) {
+template <PlatformProcessor Platform>
+Verdict Monitor<Platform>::handle_exit(Vcpu& vcpu) {
   const VmcbControl& control = vcpu.vmcb->control;
   const auto exit = static_cast<Exit>(control.exit_code);
   Counters& counters = reporter_.counters();
-  if (!is_accept(vcpu, exit)) {
+  platform_.after_exit(vcpu);
+  if (!platform_.is_accept(vcpu, exit)) {
     vcpu.step_bytes = 0;
   }
   switch (exit) {
     case Exit::kExceptionUd:
-      return handle_invalid_opcode(vcpu);
+      return platform_.invalid_opcode(vcpu);
     case Exit::kCpuid:
-      handle_cpuid(vcpu);
+      Reporter::add(counters.exits_cpuid);
+      platform_.cpuid(vcpu);
       return {};
     case Exit::kNestedPageFault:
       Reporter::add(counters.exits_npf);
-      return pages_.touch(vcpu, control.exit_info2, control.exit_info1);
+      return platform_.touch(vcpu, control.exit_info2, control.exit_info1);
     case Exit::kMsr:
       handle_msr(vcpu);
       return {};
@@ -103,8 +110,7 @@ Verdict Monitor::handle_exit(Vcpu& vcpu) {
       handle_io(vcpu);
       return {};
     case Exit::kVmmcall:
-      handle_vmmcall(vcpu);
-      return {};
+      return handle_vmmcall(vcpu);
     case Exit::kVmrun:
     case Exit::kVmload:
     case Exit::kVmsave:
@@ -124,12 +130,14 @@ Verdict Monitor::handle_exit(Vcpu& vcpu) {
                            "(missing handler, or handler and stack not reachable)"sv}};
     case Exit::kSmi:
     case Exit::kInit:
-      return std::unexpected{
-          Fault{.kind = EventKind::kShutdown,
-                .gpa = 0,
-                .state = exit == Exit::kInit ? "INIT"sv : "SMI"sv,
-                .message = "the guest sent itself an INIT or SMI, which a TD does not have"sv}};
+      return std::unexpected{Fault{
+          .kind = EventKind::kShutdown,
+          .gpa = 0,
+          .state = exit == Exit::kInit ? "INIT"sv : "SMI"sv,
+          .message =
+              "the guest sent itself an INIT or SMI, which a confidential VM does not have"sv}};
     case Exit::kInvalid:
+    case Exit::kInvalid32:
       return std::unexpected{Fault{.kind = EventKind::kInvalidState,
                                    .gpa = 0,
                                    .state = "VMRUN refused the guest's state"sv,
@@ -144,55 +152,25 @@ Verdict Monitor::handle_exit(Vcpu& vcpu) {
   }
 }
 
-/// #UD is how TDCALL shows on a processor that has none. Everything else goes back to the guest.
-Verdict Monitor::handle_invalid_opcode(Vcpu& vcpu) {
-  std::array<std::byte, kTdcall.size()> code{};
-  const std::size_t read = memory_.fetch(vcpu.save(), code);
-  if (read != code.size() || code != kTdcall) {
-    Reporter::add(reporter_.counters().exits_other);
-    vcpu.inject(Vcpu::kInvalidOpcode);
-    return {};
-  }
-  if (!vcpu.in_64bit_mode() || vcpu.save().cpl != 0) {
-    vcpu.inject_with_error(Vcpu::kGeneralProtection, 0);
-    return {};
-  }
-  return module_.tdcall(vcpu);
-}
-
-void Monitor::handle_cpuid(Vcpu& vcpu) {
-  Reporter::add(reporter_.counters().exits_cpuid);
-  constexpr std::uint32_t kExitReasonCpuid = 10;
-  const bool user = vcpu.save().cpl != 0;
-  if ((vcpu.cpuid_ve & (user ? 2 : 1)) != 0) {
-    Reporter::add(reporter_.counters().ve_injected);
-    vcpu.inject_ve({.exit_reason = kExitReasonCpuid,
-                    .instruction_length = kCpuidBytes,
-                    .qualification = 0,
-                    .linear_address = 0,
-                    .gpa = 0});
-    return;
-  }
-  const auto leaf = static_cast<std::uint32_t>(vcpu.gpr[kRax]);
-  const auto subleaf = static_cast<std::uint32_t>(vcpu.gpr[kRcx]);
-  const cpu::CpuidResult answer =
-      tdx_cpuid(leaf, subleaf, cpu::cpuid(leaf, subleaf), cpu::cpuid(0, 0).eax, vcpu.save().cr4);
-  vcpu.gpr[kRax] = answer.eax;
-  vcpu.gpr[kRbx] = answer.ebx;
-  vcpu.gpr[kRcx] = answer.ecx;
-  vcpu.gpr[kRdx] = answer.edx;
-  vcpu.advance(kCpuidBytes);
-}
-
-/// EFER without its SVM bit; the registers of SVM itself do not exist.
-void Monitor::handle_msr(Vcpu& vcpu) {
+/// The platform's own, and EFER; the registers of SVM itself do not exist.
+template <PlatformProcessor Platform>
+void Monitor<Platform>::handle_msr(Vcpu& vcpu) {
   Reporter::add(reporter_.counters().exits_msr);
   const bool is_write = vcpu.vmcb->control.exit_info1 == 1;
-  const auto msr = static_cast<std::uint32_t>(vcpu.gpr[kRcx]);
-  if (msr != kMsrEfer) {
-    vcpu.inject_with_error(Vcpu::kGeneralProtection, 0);
+  const auto index = static_cast<std::uint32_t>(vcpu.gpr[kRcx]);
+  if (platform_.msr(vcpu, index, is_write)) {
     return;
   }
+  if (index == kMsrEfer) {
+    handle_efer(vcpu, is_write);
+  } else {
+    vcpu.inject_with_error(Vcpu::kGeneralProtection, 0);
+  }
+}
+
+/// Without its SVM bit.
+template <PlatformProcessor Platform>
+void Monitor<Platform>::handle_efer(Vcpu& vcpu, bool is_write) {
   VmcbSave& save = vcpu.save();
   if (!is_write) {
     const std::uint64_t shown = save.efer & ~kEferSvme;
@@ -215,7 +193,8 @@ void Monitor::handle_msr(Vcpu& vcpu) {
 }
 
 /// The report port: the launcher may write to it until it starts the kernel.
-void Monitor::handle_io(Vcpu& vcpu) {
+template <PlatformProcessor Platform>
+void Monitor<Platform>::handle_io(Vcpu& vcpu) {
   Reporter::add(reporter_.counters().exits_io);
   const std::uint64_t info = vcpu.vmcb->control.exit_info1;
   const bool is_in = (info & svm::kIoIn) != 0;
@@ -224,25 +203,38 @@ void Monitor::handle_io(Vcpu& vcpu) {
     const std::uint64_t mask = ~0ULL >> (64 - 8 * std::max<std::uint64_t>(bytes, 1));
     // A 32-bit result clears the upper half of RAX, smaller ones do not.
     vcpu.gpr[kRax] = bytes == 4 ? mask : vcpu.gpr[kRax] | mask;
-  } else if (pages_.phase() == Phase::kFirmware && (info & svm::kIoString) == 0) {
+  } else if (view_.phase() == Phase::kFirmware && (info & svm::kIoString) == 0) {
     cpu::out8(kReportPort, static_cast<std::uint8_t>(vcpu.gpr[kRax]));
   }
   // EXITINFO2 is the RIP behind the instruction.
   vcpu.advance(vcpu.vmcb->control.exit_info2 - vcpu.save().rip);
 }
 
+template <PlatformProcessor Platform>
+Verdict Monitor<Platform>::handle_vmmcall(Vcpu& vcpu) {
+  const auto answered = platform_.vmmcall(vcpu);
+  if (!answered) {
+    return std::unexpected{answered.error()};
+  }
+  if (!*answered) {
+    Reporter::add(reporter_.counters().exits_other);
+    handle_hypercall(vcpu);
+  }
+  return {};
+}
+
 /// Only what the launcher announces; otherwise there is no such instruction.
-void Monitor::handle_vmmcall(Vcpu& vcpu) {
-  Reporter::add(reporter_.counters().exits_other);
+template <PlatformProcessor Platform>
+void Monitor<Platform>::handle_hypercall(Vcpu& vcpu) {
   const std::uint64_t argument = vcpu.gpr[kRdx];
-  if (vcpu.gpr[kRax] != kHypercallMagic || pages_.phase() == Phase::kKernel ||
+  if (vcpu.gpr[kRax] != kHypercallMagic || view_.phase() == Phase::kKernel ||
       vcpu.save().cpl != 0) {
     vcpu.inject(Vcpu::kInvalidOpcode);
     return;
   }
   switch (static_cast<Hypercall>(vcpu.gpr[kRcx])) {
     case Hypercall::kPhase:
-      if (argument > static_cast<std::uint64_t>(pages_.phase()) && argument < kPhases) {
+      if (argument > static_cast<std::uint64_t>(view_.phase()) && argument < kPhases) {
         begin_phase(vcpu, static_cast<Phase>(argument));
       }
       break;
@@ -258,22 +250,24 @@ void Monitor::handle_vmmcall(Vcpu& vcpu) {
   vcpu.advance(kVmmcallBytes);
 }
 
-void Monitor::begin_phase(const Vcpu& vcpu, Phase phase) {
-  pages_.enter_phase(phase);
+template <PlatformProcessor Platform>
+void Monitor<Platform>::begin_phase(const Vcpu& vcpu, Phase phase) {
+  view_.enter_phase(phase);
   reporter_.event(EventKind::kPhase, static_cast<std::uint8_t>(phase), PhysRange{}, cpu::read_tsc(),
                   vcpu.index);
   JsonLine line{phase == Phase::kKernel ? "boot-services-exited"sv : "kernel-start"sv};
   write_report(line);
 }
 
-void Monitor::stop(const Vcpu& vcpu, const Fault& fault) {
+template <PlatformProcessor Platform>
+void Monitor<Platform>::stop(const Vcpu& vcpu, const Fault& fault) {
   reporter_.violation({.gpa = fault.gpa,
                        .rip = vcpu.save().rip,
                        .count = 1,
                        .kind = fault.kind,
                        .fatal = 1,
                        .vcpu = vcpu.index,
-                       .detail = 0});
+                       .detail = fault.detail});
   // The text for people first: at the report line the command may end the VM.
   write_serial(fault.kind, fault.gpa, vcpu.save().rip, fault.message);
   if (fault.kind == EventKind::kGuestPanic) {
@@ -290,5 +284,7 @@ void Monitor::stop(const Vcpu& vcpu, const Fault& fault) {
   }
   cpu::stop_for_ever();
 }
+
+template class Monitor<TdxProcessor>;
 
 }  // namespace accede::emulator

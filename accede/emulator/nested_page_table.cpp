@@ -33,14 +33,14 @@ constexpr bool is_table(std::uint64_t entry, unsigned level) {
 
 bool NestedPageTable::set(View view, PhysRange range, bool present) {
   ACCEDE_ASSERT(range.begin().is_aligned(4_KiB) && range.end().is_aligned(4_KiB) &&
-                range.end().value() <= kSharedMask);
+                range.end().value() <= kViewMask);
   if (range.empty()) {
     return true;
   }
   const SpinGuard guard{lock_};
-  // The root covers both halves; what an entry maps is the address without the shared bit.
+  // The root covers both halves; what an entry maps is the address without the view bit.
   auto* root = window_.pointer<std::uint64_t>(root_);
-  const std::size_t half = view == View::kShared ? 256 : 0;
+  const std::size_t half = upper_half(view) ? 256 : 0;
   const Bytes span = span_of(kRootLevel);
   for (PhysAddr at = range.begin(); at < range.end();) {
     const PhysAddr base = at.align_down(span);
@@ -146,7 +146,7 @@ void NestedPageTable::free_table(std::uint64_t entry, unsigned level) {
 
 std::optional<PageSize> NestedPageTable::mapped(View view, PhysAddr gpa) const {
   const SpinGuard guard{lock_};
-  const std::uint64_t half = view == View::kShared ? 256 : 0;
+  const std::uint64_t half = upper_half(view) ? 256 : 0;
   PhysAddr table = root_;
   std::uint64_t index = half + gpa.value() / span_of(kRootLevel).value();
   for (unsigned level = kRootLevel;; --level) {

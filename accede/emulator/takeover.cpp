@@ -1,12 +1,12 @@
-// Building the emulator in the memory that the launcher reserved, and taking over the processor.
+// The emulator's entry: checks what the launcher says, builds, takes over the processor.
 
 #include "accede/emulator/takeover.hpp"
 
-#include "accede/emulator/arena.hpp"
 #include "accede/emulator/console.hpp"
 #include "accede/emulator/cpu.hpp"
 #include "accede/emulator/guest_state.hpp"
-#include "accede/emulator/monitor.hpp"
+#include "accede/emulator/host_context.hpp"
+#include "accede/emulator/machine_builder.hpp"
 #include "accede/emulator/world_switch.hpp"
 
 #include <algorithm>
@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::size_t kEvents = 128 * 1024;
 constexpr Bytes kStackBytes = 64_KiB;
-constexpr PhysWindow kIdentity{};
 
 /// One CPU's pages. The VMCBs and the host save area must be page aligned.
 struct alignas(4096) VcpuPages {
@@ -45,14 +44,15 @@ struct RangeList {
   [[nodiscard]] std::span<const PhysRange> view() const { return {ranges.data(), count}; }
 };
 
-/// Everything that lives as long as the machine, in construction order.
+/// Everything that lives as long as the machine.
 struct Emulator {
   RangeList ram;      ///< without the emulator's own memory: the guest must never get that
   RangeList pending;  ///< likewise
   PermissionMaps* maps = nullptr;
   VcpuPages* vcpu_pages = nullptr;
-  Monitor* monitor = nullptr;
   Reporter* reporter = nullptr;
+  const MachineMap* machine = nullptr;
+  AnyMonitor monitor;
   std::uint64_t report_bytes = 0;
 };
 
@@ -69,23 +69,6 @@ bool has_svm() {
   return cpu::cpuid(0x8000'0000, 0).eax >= kSvmFeatures &&
          (cpu::cpuid(kExtendedFeatures, 0).ecx & (1U << 2)) != 0 &&
          (cpu::cpuid(kSvmFeatures, 0).edx & 1U) != 0;
-}
-
-/// Calls `use` with the parts of `range` that no range of `holes` (sorted) covers.
-template <class Use>
-bool for_each_part(PhysRange range, std::span<const PhysRange> holes, Use use) {
-  PhysAddr at = range.begin();
-  for (const PhysRange& hole : holes) {
-    const PhysRange cut = hole.intersect(range);
-    if (cut.empty()) {
-      continue;
-    }
-    if (at < cut.begin() && !use(*PhysRange::make(at, cut.begin()))) {
-      return false;
-    }
-    at = std::max(at, cut.end());
-  }
-  return at >= range.end() || use(*PhysRange::make(at, range.end()));
 }
 
 /// The ranges of `from` without `hidden`; nothing when they are not sorted, disjoint, page aligned
@@ -114,148 +97,58 @@ Bytes total(std::span<const PhysRange> ranges) {
   return sum;
 }
 
-/// Builds everything but the vCPU. Null when the memory is too small.
-class Builder {
- public:
-  Builder(const LaunchInfo& info, Arena& arena, Emulator& emulator, PhysRange hidden)
-      : info_{info},
-        arena_{arena},
-        emulator_{emulator},
-        ram_{emulator.ram.view()},
-        pending_{emulator.pending.view()},
-        hidden_{hidden} {}
+void describe_machine(Emulator& emulator, const LaunchInfo& info, PhysRange hidden) {
+  ReportHeader& header = emulator.reporter->header();
+  const Bytes pending = total(emulator.pending.view());
+  header.tsc_hz = info.tsc_hz;
+  header.lazy_bytes = pending.value();
+  header.hidden_bytes = hidden.size().value();
+  header.launch_bytes = (total(emulator.ram.view()) - pending).value();
+}
 
-  [[nodiscard]] bool build() {
-    const auto report = arena_.take(Bytes{Reporter::area_bytes(kEvents)}, 4_KiB);
-    if (report.empty()) {
-      return false;
-    }
-    emulator_.report_bytes = report.size();
-    emulator_.reporter = arena_.create<Reporter>(report, info_.log_events != 0);
-    emulator_.maps = arena_.create<PermissionMaps>();
-    emulator_.vcpu_pages = arena_.create<VcpuPages>();
-    machine_ = arena_.create<MachineMap>(ram_, hidden_);
-    if (emulator_.reporter == nullptr || emulator_.maps == nullptr ||
-        emulator_.vcpu_pages == nullptr || machine_ == nullptr) {
-      return false;
-    }
-    describe_machine();
-    return build_memory() && build_monitor() && adopt_memory();
+/// Everything but the vCPU's state. The root of the nested tables, or nothing when the memory is
+/// too small.
+std::optional<PhysAddr> build(Emulator& emulator, const LaunchInfo& info, Arena& arena,
+                              PhysRange hidden) {
+  const auto report = arena.take(Bytes{Reporter::area_bytes(kEvents)}, 4_KiB);
+  if (report.empty()) {
+    return std::nullopt;
   }
-
- private:
-  void describe_machine() {
-    ReportHeader& header = emulator_.reporter->header();
-    header.tsc_hz = info_.tsc_hz;
-    header.lazy_bytes = total(pending_).value();
-    header.hidden_bytes = hidden_.size().value();
-    header.launch_bytes = (total(ram_) - total(pending_)).value();
+  emulator.report_bytes = report.size();
+  emulator.reporter = arena.create<Reporter>(report, info.log_events != 0);
+  emulator.maps = arena.create<PermissionMaps>();
+  emulator.vcpu_pages = arena.create<VcpuPages>();
+  auto* const machine = arena.create<MachineMap>(emulator.ram.view(), hidden);
+  if (emulator.reporter == nullptr || emulator.maps == nullptr || emulator.vcpu_pages == nullptr ||
+      machine == nullptr) {
+    return std::nullopt;
   }
-
-  [[nodiscard]] bool build_memory() {
-    const PhysAddr ram_end = ram_.back().end();
-    const PhysRange described = *PhysRange::make(PhysAddr{0}, ram_end);
-    const auto attribute_storage =
-        arena_.take(host::PageAttributes::storage_bound(described), 4_KiB);
-    const auto touched_storage = arena_.take(TouchedPages::storage_bound(ram_end), 4_KiB);
-    auto* const attributes = attribute_storage.empty() ? nullptr
-                                                       : arena_.create<host::PageAttributes>(
-                                                             described, attribute_storage);
-    // What is left goes half to secure EPT tables, half to nested tables; small objects follow.
-    constexpr Bytes kSmallObjects = 64_KiB;
-    if (attributes == nullptr || touched_storage.empty() || arena_.left() < 2_MiB) {
-      return false;
-    }
-    const Bytes half = Bytes{(arena_.left() - kSmallObjects).value() / 2 / 4096 * 4096 - 8192};
-    const auto sept_storage = arena_.take_range(half, 4_KiB);
-    const auto table_storage = arena_.take_range(half, 4_KiB);
-    if (!sept_storage || !table_storage) {
-      return false;
-    }
-    const std::span sept_bytes{reinterpret_cast<std::byte*>(sept_storage->begin().value()),
-                               static_cast<std::size_t>(sept_storage->size().value())};
-    const host::SecureEptConfig sept_config{.gpa_width = TdxModule::kGpaw,
-                                            .pending_ve_disable = info_.stop_on_unaccepted != 0,
-                                            .page_release = false};
-    sept_ = arena_.create<host::SecureEpt>(sept_config, sept_bytes);
-    pool_ = arena_.create<PagePool>(kIdentity, table_storage->begin(), table_storage->end());
-    touched_ = arena_.create<TouchedPages>(std::span{
-        reinterpret_cast<std::uint64_t*>(touched_storage.data()), touched_storage.size() / 8});
-    if (sept_ == nullptr || pool_ == nullptr || touched_ == nullptr || sept_->finalize() != 0) {
-      return false;
-    }
-    memory_ = arena_.create<host::TdMemory>(
-        *sept_, *attributes, ram_,
-        info_.back_with_4k != 0 ? host::Backing::k4K : host::Backing::k2M, Bytes{0});
-    const std::optional<PhysAddr> root = pool_->allocate();
-    tables_ = root ? arena_.create<NestedPageTable>(kIdentity, *pool_, *root) : nullptr;
-    return memory_ != nullptr && tables_ != nullptr;
+  emulator.machine = machine;
+  describe_machine(emulator, info, hidden);
+  MachineParts parts{.info = info,
+                     .arena = arena,
+                     .ram = emulator.ram.view(),
+                     .pending = emulator.pending.view(),
+                     .reporter = *emulator.reporter,
+                     .machine = *machine,
+                     .vcpu = emulator.vcpu_pages->vcpu};
+  const auto monitor = build_tdx(parts);
+  if (!monitor) {
+    return std::nullopt;
   }
+  emulator.monitor = *monitor;
+  return parts.tables->root();
+}
 
-  [[nodiscard]] bool build_monitor() {
-    Reporter& reporter = *emulator_.reporter;
-    // accept_cost_ns is at most 1e9 and tsc_hz below 2^34: the product fits.
-    const AcceptCost cost{info_.accept_cost_ns * info_.tsc_hz / 1'000'000'000};
-    pages_ = arena_.create<GuestPages>(kIdentity, *machine_, *memory_, *touched_, *tables_,
-                                       reporter, cost);
-    auto* const guest = arena_.create<GuestMemory>(kIdentity, *machine_, *tables_);
-    if (pages_ == nullptr || guest == nullptr) {
-      return false;
-    }
-    auto* const vmcalls = arena_.create<VmcallHandler>(*machine_, *pages_, reporter);
-    const TdxModule::Config config{.sept_ve_disable = info_.stop_on_unaccepted != 0,
-                                   .vcpus = 1,
-                                   .tsc_hz = info_.tsc_hz,
-                                   .xfam = cpu::cpuid(0xD, 0).eax};
-    if (vmcalls == nullptr) {
-      return false;
-    }
-    auto* const module = arena_.create<TdxModule>(config, *pages_, *guest, *vmcalls, reporter);
-    emulator_.monitor =
-        module == nullptr ? nullptr : arena_.create<Monitor>(*module, *pages_, *guest, reporter);
-    return emulator_.monitor != nullptr;
-  }
-
-  /// What is in use at launch is accepted as it is; what is pending is not there yet.
-  [[nodiscard]] bool adopt_memory() {
-    for (const PhysRange& range : ram_) {
-      const bool adopted =
-          for_each_part(range, pending_, [&](PhysRange in_use) { return pages_->adopt(in_use); });
-      if (!adopted) {
-        return false;
-      }
-    }
-    return pages_->map_low_devices();
-  }
-
- public:
-  [[nodiscard]] NestedPageTable& tables() { return *tables_; }
-
- private:
-  const LaunchInfo& info_;
-  Arena& arena_;
-  Emulator& emulator_;
-  std::span<const PhysRange> ram_;
-  std::span<const PhysRange> pending_;
-  PhysRange hidden_;
-  MachineMap* machine_ = nullptr;
-  host::SecureEpt* sept_ = nullptr;
-  host::TdMemory* memory_ = nullptr;
-  TouchedPages* touched_ = nullptr;
-  PagePool* pool_ = nullptr;
-  NestedPageTable* tables_ = nullptr;
-  GuestPages* pages_ = nullptr;
-};
-
-Vcpu* prepare_vcpu(Emulator& emulator, const NestedPageTable& tables, const LaunchFrame& frame) {
+Vcpu* prepare_vcpu(Emulator& emulator, PhysAddr nested_root, const LaunchFrame& frame) {
   VcpuPages& pages = *emulator.vcpu_pages;
   Vcpu& vcpu = pages.vcpu;
   vcpu.stack_top = reinterpret_cast<std::uintptr_t>(&pages.stack) + pages.stack.size();
   vcpu.vmcb = &pages.vmcb;
   vcpu.vmcb_pa = reinterpret_cast<std::uintptr_t>(&pages.vmcb);
   vcpu.idle_vmcb_pa = reinterpret_cast<std::uintptr_t>(&pages.idle_vmcb);
-  emulator.maps->build(kReportPort);
-  set_intercepts(pages.vmcb.control, *emulator.maps, tables.root().value());
+  emulator.maps->build(kReportPort, emulator.monitor.msrs);
+  set_intercepts(pages.vmcb.control, *emulator.maps, nested_root.value());
   capture_caller(vcpu, frame);
   pages.host.build();
   cpu::write_msr(kMsrEfer, cpu::read_msr(kMsrEfer) | kEferSvme);
@@ -272,7 +165,8 @@ using namespace accede::emulator;
 
 std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
   if (info->version != LaunchInfo::kVersion || info->ram_count == 0 ||
-      info->ram_count > LaunchInfo::kMaxRanges || info->pending_count > LaunchInfo::kMaxRanges) {
+      info->ram_count > LaunchInfo::kMaxRanges || info->pending_count > LaunchInfo::kMaxRanges ||
+      info->personality != Personality::kTdx) {
     return number(EntryError::kBadLaunchInfo);
   }
   if (!has_svm()) {
@@ -297,12 +191,12 @@ std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
   if (ram->view().back().end() > kHostMapEnd) {
     return number(EntryError::kMemoryTooHigh);
   }
-  Builder builder{*info, arena, *emulator, *hidden};
-  if (!builder.build()) {
+  const std::optional<PhysAddr> nested_root = build(*emulator, *info, arena, *hidden);
+  if (!nested_root) {
     return number(EntryError::kNoMemory);
   }
   g_emulator = emulator;
-  return reinterpret_cast<std::intptr_t>(prepare_vcpu(*emulator, builder.tables(), *frame));
+  return reinterpret_cast<std::intptr_t>(prepare_vcpu(*emulator, *nested_root, *frame));
 }
 
 void emulator_start(Vcpu* vcpu) {
@@ -316,7 +210,8 @@ void emulator_start(Vcpu* vcpu) {
   JsonLine line{"takeover"sv};
   write_report(line.hex("report_gpa"sv, reinterpret_cast<std::uintptr_t>(&header))
                    .number("report_bytes"sv, g_emulator->report_bytes));
-  g_emulator->monitor->run(*vcpu);
+  g_emulator->monitor.run(g_emulator->monitor.monitor, *vcpu);
+  cpu::stop_for_ever();
 }
 
 void emulator_exception(std::uint64_t vector, std::uint64_t rip, std::uint64_t cr2) {

@@ -154,7 +154,7 @@ std::uint64_t TdxModule::extend_rtmr(Vcpu& vcpu) {
   const std::uint64_t gpa = vcpu.gpr[kRcx];
   const std::uint64_t index = vcpu.gpr[kRdx];
   Rtmr data{};
-  if (gpa % 64 != 0 || (gpa & NestedPageTable::kSharedMask) != 0 ||
+  if (gpa % 64 != 0 || (gpa & NestedPageTable::kViewMask) != 0 ||
       !memory_.read(gpa, std::as_writable_bytes(std::span{data}))) {
     return status(Status::kOperandInvalid, Operand::kRcx);
   }
@@ -172,10 +172,10 @@ std::uint64_t TdxModule::extend_rtmr(Vcpu& vcpu) {
 std::uint64_t TdxModule::report(Vcpu& vcpu) {
   const std::uint64_t to = vcpu.gpr[kRcx];
   const std::uint64_t from = vcpu.gpr[kRdx];
-  if (to % 1024 != 0 || (to & NestedPageTable::kSharedMask) != 0) {
+  if (to % 1024 != 0 || (to & NestedPageTable::kViewMask) != 0) {
     return status(Status::kOperandInvalid, Operand::kRcx);
   }
-  if (from % 64 != 0 || (from & NestedPageTable::kSharedMask) != 0) {
+  if (from % 64 != 0 || (from & NestedPageTable::kViewMask) != 0) {
     return status(Status::kOperandInvalid, Operand::kRdx);
   }
   if (vcpu.gpr[kR8] != 0) {

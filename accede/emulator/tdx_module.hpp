@@ -4,7 +4,7 @@
 #include "accede/abi/tdx.hpp"
 #include "accede/emulator/fault.hpp"
 #include "accede/emulator/guest_memory.hpp"
-#include "accede/emulator/guest_pages.hpp"
+#include "accede/emulator/td_pages.hpp"
 #include "accede/emulator/vcpu.hpp"
 #include "accede/emulator/vmcall.hpp"
 #include "accede/host/sha384.hpp"
@@ -27,7 +27,7 @@ class TdxModule {
     std::uint64_t xfam = 3;  ///< XSAVE features of the TD
   };
 
-  TdxModule(const Config& config, GuestPages& pages, GuestMemory& memory, VmcallHandler& vmcalls,
+  TdxModule(const Config& config, TdPages& pages, GuestMemory& memory, VmcallHandler& vmcalls,
             Reporter& reporter)
       : config_{config}, pages_{pages}, memory_{memory}, vmcalls_{vmcalls}, reporter_{reporter} {}
 
@@ -49,7 +49,7 @@ class TdxModule {
   using Rtmr = abi::tdx::Sha384Digest;
 
   Config config_;
-  GuestPages& pages_;
+  TdPages& pages_;
   GuestMemory& memory_;
   VmcallHandler& vmcalls_;
   Reporter& reporter_;

@@ -91,10 +91,18 @@ struct Vcpu {
     inject(kVirtualizationException);
   }
 
+  /// Raises #PF for the linear address.
+  void inject_page_fault(std::uint64_t linear, std::uint32_t error) {
+    save().cr2 = linear;
+    inject_with_error(kPageFault, error);
+  }
+
   static constexpr std::uint8_t kInvalidOpcode = 6;
   static constexpr std::uint8_t kDoubleFault = 8;
   static constexpr std::uint8_t kGeneralProtection = 13;
+  static constexpr std::uint8_t kPageFault = 14;
   static constexpr std::uint8_t kVirtualizationException = 20;
+  static constexpr std::uint8_t kVmmCommunication = 29;
 };
 
 }  // namespace accede::emulator

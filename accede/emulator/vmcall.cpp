@@ -3,9 +3,9 @@
 #include "accede/abi/tdx.hpp"
 #include "accede/emulator/cpu.hpp"
 #include "accede/emulator/cpuid.hpp"
-#include "accede/emulator/host_context.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace accede::emulator {
 namespace {
@@ -44,18 +44,6 @@ VmcallSlot slot_of(std::uint64_t function) {
     default:
       return VmcallSlot::kOther;
   }
-}
-
-/// The MSRs that a VMM answers for a TD (reference: TDX 5.4): feature control, microcode, platform
-/// information, MTRRs, machine checks. Everything else is refused as KVM does.
-bool is_vmm_msr(std::uint64_t msr) {
-  constexpr std::array<std::uint32_t, 10> kSingle{0x17, 0x1B, 0x34,  0x3A,  0x8B,
-                                                  0xCE, 0xFE, 0x179, 0x17A, 0x1A0};
-  const auto in = [msr](std::uint64_t first, std::uint64_t last) {
-    return first <= msr && msr <= last;
-  };
-  return std::ranges::find(kSingle, msr) != kSingle.end() || in(0x200, 0x20F) || in(0x250, 0x26F) ||
-         msr == 0x2FF || in(0x400, 0x47F);
 }
 
 }  // namespace
@@ -114,16 +102,14 @@ Verdict VmcallHandler::standard(Vcpu& vcpu, Registers& r) {
       port_io(r);
       return {};
     case Vmcall::kRdmsr:
-      if (is_vmm_msr(r[kR12])) {
-        r[kR11] = cpu::read_msr(static_cast<std::uint32_t>(r[kR12]));
+      if (const auto word = DeviceAccess::read_msr(r[kR12])) {
+        r[kR11] = *word;
       } else {
         r[kR10] = value(VmcallStatus::kInvalidOperand);
       }
       return {};
     case Vmcall::kWrmsr:
-      if (is_vmm_msr(r[kR12])) {
-        cpu::write_msr(static_cast<std::uint32_t>(r[kR12]), r[kR13]);
-      } else {
+      if (!DeviceAccess::write_msr(r[kR12], r[kR13])) {
         r[kR10] = value(VmcallStatus::kInvalidOperand);
       }
       return {};
@@ -184,61 +170,36 @@ Verdict VmcallHandler::fatal_error(const Registers& r) {
                                .message = {last_words_.data(), end}}};
 }
 
-void VmcallHandler::port_io(Registers& r) const {
+void VmcallHandler::port_io(Registers& r) {
   const std::uint64_t size = r[kR12];
-  const bool is_write = r[kR13] == 1;
-  const auto port = static_cast<std::uint16_t>(r[kR14]);
   if ((size != 1 && size != 2 && size != 4) || r[kR13] > 1 || r[kR14] > 0xFFFF) {
     r[kR10] = value(VmcallStatus::kInvalidOperand);
     return;
   }
-  const bool is_ours = port <= kReportPort && kReportPort < port + size;
-  if (is_write) {
-    if (is_ours) {
-      return;
-    }
-    if (size == 1) {
-      cpu::out8(port, static_cast<std::uint8_t>(r[kR15]));
-    } else if (size == 2) {
-      cpu::out16(port, static_cast<std::uint16_t>(r[kR15]));
-    } else {
-      cpu::out32(port, static_cast<std::uint32_t>(r[kR15]));
-    }
-    return;
+  const auto port = static_cast<std::uint16_t>(r[kR14]);
+  if (r[kR13] == 1) {
+    DeviceAccess::write_port(port, static_cast<unsigned>(size),
+                             static_cast<std::uint32_t>(r[kR15]));
+  } else {
+    r[kR11] = DeviceAccess::read_port(port, static_cast<unsigned>(size));
   }
-  r[kR11] = is_ours     ? ~0ULL >> (64 - 8 * size)
-            : size == 1 ? cpu::in8(port)
-            : size == 2 ? cpu::in16(port)
-                        : cpu::in32(port);
 }
 
 void VmcallHandler::mmio(Registers& r) const {
   const std::uint64_t size = r[kR12];
-  const PhysAddr gpa{r[kR14] & ~NestedPageTable::kSharedMask};
-  const auto range = PhysRange::make(gpa, Bytes{size});
+  const PhysAddr gpa{r[kR14] & ~NestedPageTable::kViewMask};
   const bool is_size = size == 1 || size == 2 || size == 4 || size == 8;
-  if (!is_size || r[kR13] > 1 || gpa.value() % size != 0 || !range || range->end() > kHostMapEnd ||
-      !machine_.is_device(*range)) {
+  if (!is_size || r[kR13] > 1 || gpa.value() % size != 0) {
     r[kR10] = value(VmcallStatus::kInvalidOperand);
     return;
   }
-  const auto access = [&]<class T>(T) {
-    auto* const word = reinterpret_cast<volatile T*>(gpa.value());
-    if (r[kR13] == 1) {
-      *word = static_cast<T>(r[kR15]);
-    } else {
-      r[kR11] = *word;
-    }
-  };
-  switch (size) {
-    case 1:
-      return access(std::uint8_t{});
-    case 2:
-      return access(std::uint16_t{});
-    case 4:
-      return access(std::uint32_t{});
-    default:
-      return access(std::uint64_t{});
+  const bool is_write = r[kR13] == 1;
+  auto data = std::bit_cast<std::array<std::uint8_t, 8>>(is_write ? r[kR15] : 0);
+  const auto bytes = std::span{data}.first(static_cast<std::size_t>(size));
+  if (!(is_write ? devices_.write_mmio(gpa, bytes) : devices_.read_mmio(gpa, bytes))) {
+    r[kR10] = value(VmcallStatus::kInvalidOperand);
+  } else if (!is_write) {
+    r[kR11] = std::bit_cast<std::uint64_t>(data);
   }
 }
 

@@ -1,8 +1,9 @@
 // The VMM's face towards a TD: TDG.VP.VMCALL, as the GHCI describes it and KVM answers it.
 #pragma once
 
+#include "accede/emulator/device_access.hpp"
 #include "accede/emulator/fault.hpp"
-#include "accede/emulator/guest_pages.hpp"
+#include "accede/emulator/td_pages.hpp"
 #include "accede/emulator/vcpu.hpp"
 
 #include <array>
@@ -13,8 +14,8 @@ namespace accede::emulator {
 /// expose reads as zero, and what it did not expose is not written back. Thread-safe.
 class VmcallHandler {
  public:
-  VmcallHandler(const MachineMap& machine, GuestPages& pages, Reporter& reporter)
-      : machine_{machine}, pages_{pages}, reporter_{reporter} {}
+  VmcallHandler(const MachineMap& machine, TdPages& pages, Reporter& reporter)
+      : devices_{machine}, pages_{pages}, reporter_{reporter} {}
 
   using Registers = std::array<std::uint64_t, 16>;  ///< by Register
 
@@ -25,13 +26,13 @@ class VmcallHandler {
   [[nodiscard]] Verdict standard(Vcpu& vcpu, Registers& registers);
   [[nodiscard]] Verdict map_gpa(Vcpu& vcpu, Registers& registers);
   [[nodiscard]] Verdict fatal_error(const Registers& registers);
-  void port_io(Registers& registers) const;
+  static void port_io(Registers& registers);
   void mmio(Registers& registers) const;
   void count(std::uint64_t function, Vcpu& vcpu);
   void count_unknown(std::uint64_t function, const Vcpu& vcpu);
 
-  const MachineMap& machine_;
-  GuestPages& pages_;
+  DeviceAccess devices_;
+  TdPages& pages_;
   Reporter& reporter_;
   std::array<char, 65> last_words_{};  ///< text of ReportFatalError: the TD ends with it
 };

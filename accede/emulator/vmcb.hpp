@@ -136,10 +136,12 @@ enum class Exit : std::uint64_t {
   kSkinit = 0x86,
   kNestedPageFault = 0x400,
   kInvalid = ~0ULL,
+  kInvalid32 = 0xFFFF'FFFF,  ///< what QEMU's TCG writes for it
 };
 
 // EVENTINJ and EXITINTINFO.
 inline constexpr std::uint64_t kEventValid = 1ULL << 31;
+inline constexpr std::uint64_t kEventType = 7ULL << 8;  ///< 0: external interrupt
 inline constexpr std::uint64_t kEventTypeException = 3ULL << 8;
 inline constexpr std::uint64_t kEventHasError = 1ULL << 11;
 

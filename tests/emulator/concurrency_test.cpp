@@ -89,7 +89,7 @@ TEST(ConcurrentPagePool, NeverGivesOnePageTwice) {
 TEST(ConcurrentNestedPageTable, KeepsTheChangesOfEveryCpu) {
   const GuestRam ram{16_MiB};
   PagePool pool{ram.window(), PhysAddr{1 << 20}, PhysAddr{9 << 20}};
-  NestedPageTable tables{ram.window(), pool, pool.allocate().value()};
+  NestedPageTable tables{ram.window(), pool, pool.allocate().value(), ViewBit::kShared};
   const std::uint64_t all = pool.available();
   // Interleaved pages of the same 2 MiB: every table is shared by all.
   at_once([&](unsigned i) {

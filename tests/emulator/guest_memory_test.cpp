@@ -15,7 +15,7 @@ using test::GuestRam;
 using test::pages_at;
 using test::range_of;
 
-constexpr std::uint64_t kShared = NestedPageTable::kSharedMask;
+constexpr std::uint64_t kShared = NestedPageTable::kViewMask;
 constexpr std::uint64_t kPresent = 0x3;
 constexpr std::uint64_t kLarge = 0x80;
 
@@ -29,7 +29,8 @@ class GuestMemoryTest : public testing::Test {
   static constexpr std::uint64_t kHidden = 48 << 20;
   static constexpr std::uint64_t kRamEnd = 64 << 20;
 
-  GuestMemoryTest() {
+  explicit GuestMemoryTest(ViewBit view_bit = ViewBit::kShared)
+      : tables_{ram_.window(), pool_, pool_.allocate().value(), view_bit} {
     EXPECT_TRUE(tables_.map(View::kPrivate, range_of(0, kPending)));
     EXPECT_TRUE(tables_.map(View::kPrivate, range_of(kPending + 0x10000, kHidden)));
     save_.cr0 = 1U << 31;
@@ -64,7 +65,7 @@ class GuestMemoryTest : public testing::Test {
   std::array<PhysRange, 2> ranges_{range_of(0, 0xA0000), range_of(1 << 20, kHidden)};
   MachineMap machine_{ranges_, range_of(kHidden, kRamEnd)};
   PagePool pool_{ram_.window(), PhysAddr{kHidden}, PhysAddr{kHidden + (1 << 20)}};
-  NestedPageTable tables_{ram_.window(), pool_, pool_.allocate().value()};
+  NestedPageTable tables_;
   GuestMemory memory_{ram_.window(), machine_, tables_};
   VmcbSave save_{};
 };
@@ -216,6 +217,63 @@ TEST_F(GuestMemoryTest, TranslatesNoAddressThatIsNotCanonical) {
   entry(kTables, 256, (kTables + 0x1000) | kPresent);
   EXPECT_TRUE(translate(0xFFFF'8000'0000'0000 | kLinear).has_value());
   EXPECT_FALSE(translate(0x0000'8000'0000'0000 | kLinear).has_value());
+}
+
+/// The same machine where the bit means private, with tables as a firmware has them: entries that
+/// refer to tables, and CR3, without it.
+class GuestMemoryWithCBitTest : public GuestMemoryTest {
+ protected:
+  static constexpr std::uint64_t kCBit = NestedPageTable::kViewMask;
+
+  GuestMemoryWithCBitTest() : GuestMemoryTest{ViewBit::kPrivate} {
+    build_path();
+    entry(kTables + 0x3000, 3, kCBit | (kData + 0x5000) | kPresent);
+  }
+};
+
+TEST_F(GuestMemoryWithCBitTest, ReachesPrivateMemoryWithTheCBitOnly) {
+  EXPECT_TRUE(readable(kCBit | kData));
+  EXPECT_FALSE(readable(kData));
+  EXPECT_FALSE(readable(kCBit | kPending));
+  EXPECT_TRUE(tables_.map(View::kShared, pages_at(kData, 1)));
+  EXPECT_TRUE(tables_.unmap(View::kPrivate, pages_at(kData, 1)));
+  EXPECT_TRUE(readable(kData));
+  EXPECT_FALSE(readable(kCBit | kData));
+}
+
+TEST_F(GuestMemoryWithCBitTest, WalksPrivateTablesWithoutTheCBit) {
+  EXPECT_EQ(translate(kLinear + 0xABC), kCBit | (kData + 0x5ABC));
+}
+
+TEST_F(GuestMemoryWithCBitTest, WalksPrivateTablesWithTheCBit) {
+  save_.cr3 |= kCBit;
+  EXPECT_EQ(translate(kLinear), kCBit | (kData + 0x5000));
+  for (const std::uint64_t place : {kTables, kTables + 0x1000 + 258 * 8, kTables + 0x2000 + 24}) {
+    ram_.at<std::uint64_t>(PhysAddr{place}) |= kCBit;
+    EXPECT_EQ(translate(kLinear), kCBit | (kData + 0x5000)) << std::hex << place;
+  }
+}
+
+TEST_F(GuestMemoryWithCBitTest, TranslatesALeafWithoutTheCBitToASharedAddress) {
+  entry(kTables + 0x3000, 3, (kData + 0x5000) | kPresent);
+  EXPECT_EQ(translate(kLinear + 8), kData + 0x5008);
+  entry(kTables + 0x2000, 3, kCBit | (6ULL << 21) | kPresent | kLarge);
+  EXPECT_EQ(translate(kLinear), kCBit | ((6ULL << 21) + 0x3000));
+}
+
+TEST_F(GuestMemoryWithCBitTest, DoesNotWalkSharedTables) {
+  EXPECT_TRUE(tables_.unmap(View::kPrivate, pages_at(kTables + 0x2000, 1)));
+  EXPECT_TRUE(tables_.map(View::kShared, pages_at(kTables + 0x2000, 1)));
+  EXPECT_FALSE(translate(kLinear).has_value());
+}
+
+TEST_F(GuestMemoryWithCBitTest, FetchesInstructionsThroughPrivateTables) {
+  ram_.at<std::uint32_t>(PhysAddr{kData + 0x5010}) = 0xFF010FF2;
+  save_.rip = kLinear + 0x10;
+  std::array<std::byte, 4> code{};
+  EXPECT_EQ(memory_.fetch(save_, code), 4U);
+  EXPECT_EQ(code[0], std::byte{0xF2});
+  EXPECT_EQ(code[3], std::byte{0xFF});
 }
 
 TEST_F(GuestMemoryTest, FetchesTheInstructionAtRip) {

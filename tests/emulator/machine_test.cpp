@@ -43,10 +43,10 @@ TEST_F(MachineMapTest, CallsARangeADeviceOnlyWithoutAnyByteOfRam) {
 }
 
 TEST(EmulatorStorage, GrowsWithTheMachineAndStaysSmall) {
-  const Bytes small = emulator_storage(4_GiB, PhysAddr{6ULL << 30});
+  const Bytes small = emulator_storage(4_GiB, PhysAddr{6ULL << 30}, Personality::kTdx);
   EXPECT_GE(small, 48_MiB + 4_MiB);
   EXPECT_LE(small, 64_MiB);
-  const Bytes large = emulator_storage(64_GiB, PhysAddr{66ULL << 30});
+  const Bytes large = emulator_storage(64_GiB, PhysAddr{66ULL << 30}, Personality::kTdx);
   EXPECT_LE(large, 128_MiB);
 }
 

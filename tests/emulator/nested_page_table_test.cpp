@@ -58,10 +58,10 @@ Translation walk(const GuestRam& ram, PhysAddr root, std::uint64_t gpa) {
 /// A table with room for `pool_pages` pages of tables.
 class Tables {
  public:
-  explicit Tables(std::uint64_t pool_pages)
+  explicit Tables(std::uint64_t pool_pages, ViewBit view_bit = ViewBit::kShared)
       : ram_{Bytes{kPoolBegin + pool_pages * k4K}},
         pool_{ram_.window(), PhysAddr{kPoolBegin}, PhysAddr{kPoolBegin + pool_pages * k4K}},
-        table_{ram_.window(), pool_, pool_.allocate().value()},
+        table_{ram_.window(), pool_, pool_.allocate().value(), view_bit},
         capacity_{pool_.available()} {}
 
   [[nodiscard]] NestedPageTable& table() { return table_; }
@@ -70,7 +70,8 @@ class Tables {
   [[nodiscard]] std::uint64_t capacity() const { return capacity_; }
 
   [[nodiscard]] Translation walk(View view, std::uint64_t gpa) const {
-    const std::uint64_t bit = view == View::kShared ? NestedPageTable::kSharedMask : 0;
+    const View named = table_.view_bit() == ViewBit::kShared ? View::kShared : View::kPrivate;
+    const std::uint64_t bit = view == named ? NestedPageTable::kViewMask : 0;
     const Translation found = emulator::walk(ram_, table_.root(), gpa | bit);
     if (found.present) {
       EXPECT_EQ(found.hpa, gpa) << "the map is the identity without the shared bit";
@@ -98,7 +99,7 @@ class NestedPageTableTest : public testing::Test {
 };
 
 TEST_F(NestedPageTableTest, MapsNothingAtFirst) {
-  for (const std::uint64_t gpa : {std::uint64_t{0}, k1G, k512G, NestedPageTable::kSharedMask - 1}) {
+  for (const std::uint64_t gpa : {std::uint64_t{0}, k1G, k512G, NestedPageTable::kViewMask - 1}) {
     EXPECT_FALSE(table_.mapped(View::kPrivate, PhysAddr{gpa}).has_value());
     EXPECT_FALSE(table_.mapped(View::kShared, PhysAddr{gpa}).has_value());
     EXPECT_FALSE(tables_.walk(View::kPrivate, gpa).present);
@@ -126,6 +127,39 @@ TEST_F(NestedPageTableTest, KeepsTheTwoViewsApart) {
   EXPECT_FALSE(tables_.walk(View::kShared, 0x10000).present);
   EXPECT_FALSE(tables_.walk(View::kPrivate, 0x20000).present);
   EXPECT_TRUE(tables_.walk(View::kShared, 0x20000).present);
+}
+
+TEST_F(NestedPageTableTest, NamesTheSharedViewByTheSharedBit) {
+  constexpr std::uint64_t kBit = 1ULL << 47;
+  EXPECT_EQ(table_.view_of(0x1234), View::kPrivate);
+  EXPECT_EQ(table_.view_of(kBit | 0x1234), View::kShared);
+  EXPECT_EQ(table_.with_view(PhysAddr{0x1234}, View::kPrivate), 0x1234U);
+  EXPECT_EQ(table_.with_view(PhysAddr{0x1234}, View::kShared), kBit | 0x1234);
+}
+
+TEST(NestedPageTableWithCBit, NamesThePrivateViewByTheCBit) {
+  constexpr std::uint64_t kBit = 1ULL << 47;
+  Tables tables{8, ViewBit::kPrivate};
+  EXPECT_EQ(tables.table().view_bit(), ViewBit::kPrivate);
+  EXPECT_EQ(tables.table().view_of(0x1234), View::kShared);
+  EXPECT_EQ(tables.table().view_of(kBit | 0x1234), View::kPrivate);
+  EXPECT_EQ(tables.table().with_view(PhysAddr{0x1234}, View::kShared), 0x1234U);
+  EXPECT_EQ(tables.table().with_view(PhysAddr{0x1234}, View::kPrivate), kBit | 0x1234);
+}
+
+TEST(NestedPageTableWithCBit, ReachesThePrivateViewThroughTheUpperHalfOfTheRoot) {
+  Tables tables{16, ViewBit::kPrivate};
+  ASSERT_TRUE(tables.table().map(View::kPrivate, pages_at(0x10000, 1)));
+  ASSERT_TRUE(tables.table().map(View::kShared, range_of(k2M, 2 * k2M)));
+  EXPECT_TRUE(tables.walk(View::kPrivate, 0x10000).present);
+  EXPECT_FALSE(tables.walk(View::kShared, 0x10000).present);
+  EXPECT_EQ(tables.walk(View::kShared, k2M).page_bytes, k2M);
+  EXPECT_FALSE(tables.walk(View::kPrivate, k2M).present);
+  EXPECT_EQ(tables.table().mapped(View::kPrivate, PhysAddr{0x10000}), PageSize::k4K);
+  EXPECT_EQ(tables.table().mapped(View::kShared, PhysAddr{0x10000}), std::nullopt);
+  ASSERT_TRUE(tables.table().unmap(View::kPrivate, pages_at(0x10000, 1)));
+  EXPECT_FALSE(tables.walk(View::kPrivate, 0x10000).present);
+  EXPECT_TRUE(tables.walk(View::kShared, k2M).present);
 }
 
 TEST_F(NestedPageTableTest, MapsTheSamePageInBothViews) {
@@ -186,7 +220,7 @@ TEST_F(NestedPageTableTest, ReturnsTheTablesBelowALargePageThatReplacesThem) {
 }
 
 TEST_F(NestedPageTableTest, ReachesTheLastPageBelowTheSharedBit) {
-  constexpr std::uint64_t kEnd = NestedPageTable::kSharedMask;
+  constexpr std::uint64_t kEnd = NestedPageTable::kViewMask;
   for (const View view : {View::kPrivate, View::kShared}) {
     ASSERT_TRUE(table_.map(view, range_of(kEnd - k4K, kEnd)));
     EXPECT_TRUE(tables_.walk(view, kEnd - k4K).present);
@@ -241,7 +275,7 @@ class NaiveMap {
     std::uint64_t bytes;
   };
   static constexpr std::array<Island, 3> kIslands{
-      {{0, k1G}, {k512G - k1G, 2 * k1G}, {NestedPageTable::kSharedMask - k1G, k1G}}};
+      {{0, k1G}, {k512G - k1G, 2 * k1G}, {NestedPageTable::kViewMask - k1G, k1G}}};
 
   NaiveMap() {
     for (std::size_t i = 0; i < kIslands.size(); ++i) {

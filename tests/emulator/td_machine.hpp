@@ -20,7 +20,7 @@ using namespace accede::emulator;
 inline constexpr std::uint64_t k4K = 4096;
 inline constexpr std::uint64_t k2M = 1ULL << 21;
 inline constexpr std::uint64_t k1G = 1ULL << 30;
-inline constexpr std::uint64_t kShared = NestedPageTable::kSharedMask;
+inline constexpr std::uint64_t kShared = NestedPageTable::kViewMask;
 
 /// What a test may choose about the machine.
 struct TdOptions {
@@ -50,8 +50,9 @@ class TdMachine {
               sept_storage_.span()},
         memory_{sept_, attributes_, ram_ranges_, options.backing, Bytes{0}},
         pool_{ram_.window(), PhysAddr{kHidden}, PhysAddr{kHidden + options.pool_pages * k4K}},
-        tables_{ram_.window(), pool_, pool_.allocate().value()},
-        pages_{ram_.window(), machine_, memory_, touched_, tables_, reporter_, options.cost},
+        tables_{ram_.window(), pool_, pool_.allocate().value(), ViewBit::kShared},
+        view_{ram_.window(), machine_, touched_, tables_, reporter_, options.cost},
+        pages_{view_, memory_},
         guest_{ram_.window(), machine_, tables_},
         vmcalls_{machine_, pages_, reporter_},
         module_{
@@ -64,7 +65,7 @@ class TdMachine {
     EXPECT_TRUE(pages_.adopt(range_of(0, 0xA0000)));
     EXPECT_TRUE(pages_.adopt(range_of(1 << 20, kHidden)));
     EXPECT_TRUE(pages_.adopt(range_of(kHiddenEnd, kLowEnd)));
-    EXPECT_TRUE(pages_.map_low_devices());
+    EXPECT_TRUE(view_.map_low_devices());
     vcpu_.vmcb = vmcb_.get();
     vcpu_.save().rip = kRip;
     vcpu_.save().efer = kEferLma;
@@ -72,7 +73,8 @@ class TdMachine {
   }
 
   [[nodiscard]] GuestRam& ram() { return ram_; }
-  [[nodiscard]] GuestPages& pages() { return pages_; }
+  [[nodiscard]] TdPages& pages() { return pages_; }
+  [[nodiscard]] GuestView& view() { return view_; }
   [[nodiscard]] NestedPageTable& tables() { return tables_; }
   [[nodiscard]] PagePool& pool() { return pool_; }
   [[nodiscard]] host::TdMemory& memory() { return memory_; }
@@ -159,7 +161,8 @@ class TdMachine {
   host::TdMemory memory_;
   PagePool pool_;
   NestedPageTable tables_;
-  GuestPages pages_;
+  GuestView view_;
+  TdPages pages_;
   GuestMemory guest_;
   VmcallHandler vmcalls_;
   TdxModule module_;

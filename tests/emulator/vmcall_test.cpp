@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/mman.h>
 #include <cstring>
 #include <string>
 
@@ -180,6 +181,26 @@ TEST_F(VmcallTest, RefusesMemoryMappedAccessesThatAreNone) {
   EXPECT_EQ(call_with(48, {8, 0, TdMachine::kHidden, 0}), kInvalidOperand) << "the emulator";
   EXPECT_EQ(call_with(48, {8, 0, ~7ULL, 0}), kInvalidOperand) << "wraps";
   EXPECT_EQ(call_with(48, {8, 0, 1ULL << 45, 0}), kInvalidOperand) << "beyond the host's map";
+}
+
+TEST_F(VmcallTest, ReadsAndWritesDevices) {
+  // Where the pretended machine has no RAM, a page of this process stands for a device.
+  void* const page =
+      mmap(nullptr, k4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  auto& word = *static_cast<volatile std::uint64_t*>(page);
+  const auto gpa = reinterpret_cast<std::uint64_t>(page);
+  ASSERT_GE(gpa, TdMachine::kLowEnd);
+  for (const std::uint64_t size : {1ULL, 2ULL, 4ULL, 8ULL}) {
+    SCOPED_TRACE(size);
+    const std::uint64_t mask = ~0ULL >> (64 - 8 * size);
+    word = 0x1122'3344'5566'7788;
+    EXPECT_EQ(call_with(48, {size, 0, gpa | kShared, 0}), 0U);
+    EXPECT_EQ(td_.gpr(kR11), 0x1122'3344'5566'7788 & mask);
+    EXPECT_EQ(call_with(48, {size, 1, gpa | kShared, 0xA9B8'C7D6'E5F4'0312}), 0U);
+    EXPECT_EQ(word, (0x1122'3344'5566'7788 & ~mask) | (0xA9B8'C7D6'E5F4'0312 & mask));
+  }
+  munmap(page, k4K);
 }
 
 TEST_F(VmcallTest, TakesEventNotificationVectorsOfDevices) {

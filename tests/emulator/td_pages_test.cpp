@@ -1,4 +1,4 @@
-#include "accede/emulator/guest_pages.hpp"
+#include "accede/emulator/td_pages.hpp"
 
 #include "tests/emulator/td_machine.hpp"
 
@@ -14,7 +14,7 @@ using namespace accede::test;
 
 constexpr std::uint64_t kPending = TdMachine::kPending;
 
-class GuestPagesTest : public testing::Test {
+class TdPagesTest : public testing::Test {
  protected:
   std::optional<Fault> touch(TdMachine& td, std::uint64_t gpa, std::uint64_t error = 0) {
     const Verdict verdict = td.pages().touch(td.vcpu(), gpa, error);
@@ -28,7 +28,7 @@ class GuestPagesTest : public testing::Test {
   }
 };
 
-TEST_F(GuestPagesTest, KeepsMemoryThatIsInUseAtLaunch) {
+TEST_F(TdPagesTest, KeepsMemoryThatIsInUseAtLaunch) {
   TdMachine td;
   EXPECT_TRUE(td.reachable(View::kPrivate, 0));
   EXPECT_TRUE(td.reachable(View::kPrivate, TdMachine::kLowEnd - 1));
@@ -37,7 +37,7 @@ TEST_F(GuestPagesTest, KeepsMemoryThatIsInUseAtLaunch) {
   EXPECT_FALSE(td.reachable(View::kPrivate, kPending));
 }
 
-TEST_F(GuestPagesTest, MapsLowDevicesInBothViews) {
+TEST_F(TdPagesTest, MapsLowDevicesInBothViews) {
   TdMachine td;
   for (const std::uint64_t gpa :
        {std::uint64_t{0xA0000}, std::uint64_t{0xFEE0'0000}, std::uint64_t{0xFFFF'FFF0}}) {
@@ -46,7 +46,7 @@ TEST_F(GuestPagesTest, MapsLowDevicesInBothViews) {
   }
 }
 
-TEST_F(GuestPagesTest, MapsHighDevicesOnTheFirstTouch) {
+TEST_F(TdPagesTest, MapsHighDevicesOnTheFirstTouch) {
   TdMachine td;
   constexpr std::uint64_t kDevice = 0x80'0000'0000;
   EXPECT_FALSE(td.reachable(View::kPrivate, kDevice));
@@ -57,14 +57,14 @@ TEST_F(GuestPagesTest, MapsHighDevicesOnTheFirstTouch) {
   EXPECT_TRUE(td.reachable(View::kShared, kDevice));
 }
 
-TEST_F(GuestPagesTest, DoesNotMapRamWithADevicesPage) {
+TEST_F(TdPagesTest, DoesNotMapRamWithADevicesPage) {
   TdMachine td;
   EXPECT_FALSE(touch(td, TdMachine::kPendingEnd).has_value());
   EXPECT_TRUE(td.reachable(View::kPrivate, TdMachine::kPendingEnd));
   EXPECT_FALSE(td.reachable(View::kPrivate, TdMachine::kPendingEnd - 1));
 }
 
-TEST_F(GuestPagesTest, EndsTheTdThatTouchesPendingMemory) {
+TEST_F(TdPagesTest, EndsTheTdThatTouchesPendingMemory) {
   TdMachine td;
   const auto fault = touch(td, kPending + 0x1238);
   ASSERT_TRUE(fault.has_value());
@@ -74,14 +74,14 @@ TEST_F(GuestPagesTest, EndsTheTdThatTouchesPendingMemory) {
   EXPECT_FALSE(fault->message.empty());
 }
 
-TEST_F(GuestPagesTest, SaysWhenAPageTableLiesInPendingMemory) {
+TEST_F(TdPagesTest, SaysWhenAPageTableLiesInPendingMemory) {
   TdMachine td;
   const auto fault = touch(td, kPending, svm::kNpfTableWalk);
   ASSERT_TRUE(fault.has_value());
   EXPECT_NE(fault->message.find("page table"), std::string_view::npos) << fault->message;
 }
 
-TEST_F(GuestPagesTest, RaisesAVirtualizationExceptionWhereTheTdTakesThem) {
+TEST_F(TdPagesTest, RaisesAVirtualizationExceptionWhereTheTdTakesThem) {
   struct Row {
     std::uint64_t error;
     std::uint64_t qualification;
@@ -98,7 +98,7 @@ TEST_F(GuestPagesTest, RaisesAVirtualizationExceptionWhereTheTdTakesThem) {
   }
 }
 
-TEST_F(GuestPagesTest, AcceptsAPageThatCausedAVirtualizationException) {
+TEST_F(TdPagesTest, AcceptsAPageThatCausedAVirtualizationException) {
   TdMachine td{{.sept_ve_disable = false}};
   EXPECT_FALSE(touch(td, kPending).has_value());
   EXPECT_EQ(td.accept(kPending, 0), 0U) << "the host's 2 MiB page is demoted";
@@ -107,7 +107,7 @@ TEST_F(GuestPagesTest, AcceptsAPageThatCausedAVirtualizationException) {
   EXPECT_TRUE(td.memory().invariants());
 }
 
-TEST_F(GuestPagesTest, EndsTheTdThatMixesUpPrivateAndShared) {
+TEST_F(TdPagesTest, EndsTheTdThatMixesUpPrivateAndShared) {
   TdMachine td;
   auto fault = touch(td, k2M | kShared);
   ASSERT_TRUE(fault.has_value()) << "shared access to a private page";
@@ -120,7 +120,7 @@ TEST_F(GuestPagesTest, EndsTheTdThatMixesUpPrivateAndShared) {
   EXPECT_EQ(fault->gpa, k2M + 8);
 }
 
-TEST_F(GuestPagesTest, EndsTheTdThatTouchesTheEmulator) {
+TEST_F(TdPagesTest, EndsTheTdThatTouchesTheEmulator) {
   TdMachine td;
   for (const std::uint64_t gpa :
        {TdMachine::kHidden, TdMachine::kHiddenEnd - 1, TdMachine::kHidden | kShared}) {
@@ -131,7 +131,7 @@ TEST_F(GuestPagesTest, EndsTheTdThatTouchesTheEmulator) {
   }
 }
 
-TEST_F(GuestPagesTest, EndsTheTdThatTouchesAnAddressAboveTheWidth) {
+TEST_F(TdPagesTest, EndsTheTdThatTouchesAnAddressAboveTheWidth) {
   TdMachine td;
   for (const std::uint64_t gpa : {1ULL << 48, (1ULL << 51) | kPending, (1ULL << 49) | kShared}) {
     const auto fault = touch(td, gpa);
@@ -140,7 +140,7 @@ TEST_F(GuestPagesTest, EndsTheTdThatTouchesAnAddressAboveTheWidth) {
   }
 }
 
-TEST_F(GuestPagesTest, BacksWithSmallPagesWhenAsked) {
+TEST_F(TdPagesTest, BacksWithSmallPagesWhenAsked) {
   TdMachine td{{.backing = host::Backing::k4K}};
   EXPECT_EQ(td.accept(kPending, 1), 0xC000'0B0B'0000'0001U);
   EXPECT_EQ(td.counters().size_mismatch, 1U);
@@ -152,7 +152,7 @@ TEST_F(GuestPagesTest, BacksWithSmallPagesWhenAsked) {
       << "the emulator's own tables merge whatever the modelled host does";
 }
 
-TEST_F(GuestPagesTest, LogsAdjacentAcceptsAsOneEventAndMeasuresTheLongestStep) {
+TEST_F(TdPagesTest, LogsAdjacentAcceptsAsOneEventAndMeasuresTheLongestStep) {
   TdMachine td;
   for (std::uint64_t at = 0; at < 8 * k2M; at += k2M) {
     ASSERT_EQ(td.accept(kPending + at, 1), 0U);
@@ -168,21 +168,21 @@ TEST_F(GuestPagesTest, LogsAdjacentAcceptsAsOneEventAndMeasuresTheLongestStep) {
   EXPECT_EQ(td.counters().longest_step_bytes, 8 * k2M);
 }
 
-TEST_F(GuestPagesTest, CountsAcceptedBytesForWhoRuns) {
+TEST_F(TdPagesTest, CountsAcceptedBytesForWhoRuns) {
   TdMachine td;
   ASSERT_EQ(td.accept(kPending, 0), 0U);
-  td.pages().enter_phase(Phase::kLoader);
+  td.view().enter_phase(Phase::kLoader);
   ASSERT_EQ(td.accept(kPending + k4K, 0), 0U);
-  td.pages().enter_phase(Phase::kKernel);
+  td.view().enter_phase(Phase::kKernel);
   ASSERT_EQ(td.accept(kPending + k2M, 1), 0U);
-  td.pages().enter_phase(Phase::kFirmware);
-  EXPECT_EQ(td.pages().phase(), Phase::kKernel) << "phases only go forward";
+  td.view().enter_phase(Phase::kFirmware);
+  EXPECT_EQ(td.view().phase(), Phase::kKernel) << "phases only go forward";
   EXPECT_EQ(td.counters().accepted_bytes[0], k4K);
   EXPECT_EQ(td.counters().accepted_bytes[1], k4K);
   EXPECT_EQ(td.counters().accepted_bytes[2], k2M);
 }
 
-TEST_F(GuestPagesTest, OnlyMapsUntouchedMemoryWhenTimeIsModelled) {
+TEST_F(TdPagesTest, OnlyMapsUntouchedMemoryWhenTimeIsModelled) {
   TdMachine td{{.cost = {.ticks_per_2m = 1'000'000}}};
   // What nobody wrote is zero on a real machine; a marker shows whether the emulator writes.
   td.word(kPending) = 42;
@@ -197,20 +197,20 @@ TEST_F(GuestPagesTest, OnlyMapsUntouchedMemoryWhenTimeIsModelled) {
   EXPECT_EQ(td.word(kPending), 0U) << "memory that was in use is zeroed whatever it costs";
 }
 
-TEST_F(GuestPagesTest, AsksForATlbFlushWheneverAMappingGoes) {
+TEST_F(TdPagesTest, AsksForATlbFlushWheneverAMappingGoes) {
   TdMachine td;
-  const std::uint64_t before = td.pages().flush_generation();
+  const std::uint64_t before = td.view().flush_generation();
   ASSERT_EQ(td.accept(kPending, 1), 0U);
-  EXPECT_EQ(td.pages().flush_generation(), before) << "adding a mapping needs none";
+  EXPECT_EQ(td.view().flush_generation(), before) << "adding a mapping needs none";
   EXPECT_EQ(td.map_gpa(kPending | kShared, k4K).r10, 0U);
-  const std::uint64_t shared = td.pages().flush_generation();
+  const std::uint64_t shared = td.view().flush_generation();
   EXPECT_GT(shared, before);
   EXPECT_FALSE(touch(td, kPending | kShared).has_value());
   EXPECT_EQ(td.map_gpa(kPending, k4K).r10, 0U);
-  EXPECT_GT(td.pages().flush_generation(), shared);
+  EXPECT_GT(td.view().flush_generation(), shared);
 }
 
-TEST_F(GuestPagesTest, EndsTheTdWithAReportWhenItsTablesRunOut) {
+TEST_F(TdPagesTest, EndsTheTdWithAReportWhenItsTablesRunOut) {
   TdMachine td{{.pool_pages = 12}};
   std::optional<Fault> fault;
   // Every second 4 KiB page of one 2 MiB region after the other needs a table each.
@@ -222,7 +222,7 @@ TEST_F(GuestPagesTest, EndsTheTdWithAReportWhenItsTablesRunOut) {
   EXPECT_FALSE(fault->message.empty());
 }
 
-TEST_F(GuestPagesTest, AgreesWithTheModelUnderRandomActions) {
+TEST_F(TdPagesTest, AgreesWithTheModelUnderRandomActions) {
   // Nested tables and model must never disagree: private pages are reachable when accepted, shared
   // pages never through the private view.
   const unsigned seed = std::random_device{}();
