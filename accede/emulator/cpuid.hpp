@@ -1,4 +1,4 @@
-// What CPUID says to a TDX guest.
+// What CPUID says to a guest of each platform.
 #pragma once
 
 #include "accede/emulator/cpu.hpp"
@@ -13,5 +13,12 @@ namespace accede::emulator {
 [[nodiscard]] cpu::CpuidResult tdx_cpuid(std::uint32_t leaf, std::uint32_t subleaf,
                                          cpu::CpuidResult real, std::uint32_t real_max_basic,
                                          std::uint64_t guest_cr4);
+
+/// The same for an SEV-SNP guest, with `real_max_extended`, the processor's CPUID(0x80000000).EAX:
+/// the processor's vendor, leaf 0x8000001F with SEV, SEV-ES, SEV-SNP and the C-bit, no SVM. Leaves
+/// above the processor's two maxima read as zero.
+[[nodiscard]] cpu::CpuidResult snp_cpuid(std::uint32_t leaf, std::uint32_t subleaf,
+                                         cpu::CpuidResult real, std::uint32_t real_max_basic,
+                                         std::uint32_t real_max_extended, std::uint64_t guest_cr4);
 
 }  // namespace accede::emulator

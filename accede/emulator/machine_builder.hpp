@@ -55,6 +55,7 @@ inline constexpr Bytes kSmallObjects = 64_KiB;
 
 /// The personalities. Nothing: the memory is too small.
 [[nodiscard]] std::optional<AnyMonitor> build_tdx(MachineParts& parts);
+[[nodiscard]] std::optional<AnyMonitor> build_snp(MachineParts& parts);
 
 /// Calls `use` with the parts of `range` that no range of `holes` (sorted) covers, until it returns
 /// false.

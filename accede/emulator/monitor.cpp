@@ -4,6 +4,7 @@
 #include "accede/emulator/cpu.hpp"
 #include "accede/emulator/host_context.hpp"
 #include "accede/emulator/hypercall.hpp"
+#include "accede/emulator/snp_processor.hpp"
 #include "accede/emulator/tdx_processor.hpp"
 #include "accede/emulator/world_switch.hpp"
 
@@ -286,5 +287,6 @@ void Monitor<Platform>::stop(const Vcpu& vcpu, const Fault& fault) {
 }
 
 template class Monitor<TdxProcessor>;
+template class Monitor<SnpProcessor>;
 
 }  // namespace accede::emulator

@@ -4,6 +4,7 @@
 
 #include "accede/emulator/console.hpp"
 #include "accede/emulator/cpu.hpp"
+#include "accede/emulator/firmware_tables.hpp"
 #include "accede/emulator/guest_state.hpp"
 #include "accede/emulator/host_context.hpp"
 #include "accede/emulator/machine_builder.hpp"
@@ -48,6 +49,7 @@ struct RangeList {
 struct Emulator {
   RangeList ram;      ///< without the emulator's own memory: the guest must never get that
   RangeList pending;  ///< likewise
+  Personality personality = Personality::kTdx;
   PermissionMaps* maps = nullptr;
   VcpuPages* vcpu_pages = nullptr;
   Reporter* reporter = nullptr;
@@ -132,7 +134,8 @@ std::optional<PhysAddr> build(Emulator& emulator, const LaunchInfo& info, Arena&
                      .reporter = *emulator.reporter,
                      .machine = *machine,
                      .vcpu = emulator.vcpu_pages->vcpu};
-  const auto monitor = build_tdx(parts);
+  const auto monitor =
+      emulator.personality == Personality::kSnp ? build_snp(parts) : build_tdx(parts);
   if (!monitor) {
     return std::nullopt;
   }
@@ -166,7 +169,7 @@ using namespace accede::emulator;
 std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
   if (info->version != LaunchInfo::kVersion || info->ram_count == 0 ||
       info->ram_count > LaunchInfo::kMaxRanges || info->pending_count > LaunchInfo::kMaxRanges ||
-      info->personality != Personality::kTdx) {
+      (info->personality != Personality::kTdx && info->personality != Personality::kSnp)) {
     return number(EntryError::kBadLaunchInfo);
   }
   if (!has_svm()) {
@@ -191,6 +194,7 @@ std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
   if (ram->view().back().end() > kHostMapEnd) {
     return number(EntryError::kMemoryTooHigh);
   }
+  emulator->personality = info->personality;
   const std::optional<PhysAddr> nested_root = build(*emulator, *info, arena, *hidden);
   if (!nested_root) {
     return number(EntryError::kNoMemory);
@@ -205,6 +209,10 @@ void emulator_start(Vcpu* vcpu) {
   asm volatile("clgi");
   pages.host.enter();
   build_idle_guest(pages.idle_vmcb, *g_emulator->maps);
+  if (g_emulator->personality == Personality::kSnp) {
+    // The firmware could do this by itself only before memory has an encryption bit.
+    set_c_bit(kIdentity, PhysAddr{vcpu->save().cr3}, *g_emulator->machine);
+  }
   ReportHeader& header = g_emulator->reporter->header();
   header.tsc_takeover = cpu::read_tsc();
   JsonLine line{"takeover"sv};
