@@ -76,6 +76,9 @@ inline constexpr Guid kAcpi10Table{
 /// LINUX_EFI_UNACCEPTED_MEM_TABLE_GUID.
 inline constexpr Guid kLinuxUnacceptedTable{
     0xD5D1DE3C, 0x105C, 0x44F9, {0x9E, 0xA9, 0xBC, 0xEF, 0x98, 0x12, 0x00, 0x31}};
+/// The confidential computing blob of an SEV-SNP guest (abi/sev.hpp).
+inline constexpr Guid kConfidentialComputingBlob{
+    0x067B1F5F, 0xCF26, 0x44C5, {0x85, 0x54, 0x93, 0xD7, 0x77, 0x91, 0x2D, 0x42}};
 
 /// EFI_MEMORY_TYPE. Values from 0x80000000 belong to OS loaders.
 enum class MemoryType : std::uint32_t {

@@ -10,7 +10,7 @@ namespace accede::efi {
 
 inline constexpr PhysAddr k4GiB{4_GiB .value()};
 
-/// What is RAM, and which part of it a TD starts without having accepted. Sorted, disjoint.
+/// What is RAM, and which part of it a guest starts without having accepted. Sorted, disjoint.
 struct MemoryPlan {
   std::array<PhysRange, 64> ram;
   std::size_t ram_count = 0;

@@ -2,16 +2,20 @@
 #pragma once
 
 #include "accede/efi/firmware.hpp"
+#include "accede/guest/platform.hpp"
 
 #include <string_view>
 
 namespace accede::efi {
 
-/// Writes to the first serial port and powers off. Made while boot services are there.
+/// Writes to the first serial port and ends the machine. Made while boot services are there.
 class LastWords {
  public:
-  /// `tdx`: port I/O goes through the host (TDVMCALL<Instruction.IO>).
-  LastWords(const Firmware& firmware, bool tdx) : firmware_{firmware}, tdx_{tdx} {}
+  /// TDX: port I/O goes through the host (TDVMCALL<Instruction.IO>). SEV-SNP: the firmware's
+  /// exception handler, which outlives boot services, does that; the end is a termination request
+  /// (GHCB MSR protocol, general failure) and not the firmware's power off, so that the host knows.
+  LastWords(const Firmware& firmware, guest::PlatformKind platform)
+      : firmware_{firmware}, platform_{platform} {}
 
   /// `who` and `what` on a line, then off. Precondition: ExitBootServices was
   /// called.
@@ -19,7 +23,7 @@ class LastWords {
 
  private:
   const Firmware& firmware_;
-  bool tdx_;
+  guest::PlatformKind platform_;
 };
 
 }  // namespace accede::efi

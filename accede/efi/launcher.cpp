@@ -1,12 +1,15 @@
-// BOOTX64.EFI: makes the machine a TD, plays the firmware's part, starts the kernel.
+// BOOTX64.EFI: makes the machine a confidential guest, plays its firmware's part, starts the
+// kernel.
 
 #include "accede/efi/firmware.hpp"
+#include "accede/efi/ghcb_page.hpp"
 #include "accede/efi/high_memory.hpp"
 #include "accede/efi/kernel_start.hpp"
 #include "accede/efi/launcher_config.hpp"
 #include "accede/efi/machine_protocol.hpp"
+#include "accede/efi/platform.hpp"
+#include "accede/efi/snp_tables.hpp"
 #include "accede/efi/start_emulator.hpp"
-#include "accede/efi/tdcall.hpp"
 #include "accede/emulator/hypercall.hpp"
 
 namespace accede::efi {
@@ -16,68 +19,112 @@ namespace {
 
 using abi::efi::MemoryAccept;
 using abi::efi::Status;
+using guest::PlatformKind;
+
+/// The protocol comes first: `This` is the whole object.
+struct Acceptor {
+  MemoryAccept protocol;
+  MachinePlatform* platform = nullptr;
+};
 
 /// EDKII_MEMORY_ACCEPT_PROTOCOL: accepts, and does nothing to the memory map.
-Status ACCEDE_EFIAPI accept_memory(MemoryAccept* /*self*/, std::uint64_t start,
-                                   std::uint64_t bytes) {
+Status ACCEDE_EFIAPI accept_memory(MemoryAccept* self, std::uint64_t start, std::uint64_t bytes) {
   const auto range = PhysRange::make(PhysAddr{start}, Bytes{bytes});
   if (!range || !range->begin().is_aligned(4_KiB) || !range->end().is_aligned(4_KiB)) {
     return Status::kInvalidParameter;
   }
-  return accept_range(*range) ? Status::kSuccess : Status::kDeviceError;
+  return reinterpret_cast<Acceptor*>(self)->platform->accept(*range) ? Status::kSuccess
+                                                                     : Status::kDeviceError;
 }
 
-MemoryAccept g_accept_protocol{.accept_memory = accept_memory};
+Acceptor g_acceptor{.protocol = {.accept_memory = accept_memory}};
 
 /// The firmware kind that accepts everything: the memory stays conventional in its map.
-Result<void> accept_all(const MemoryPlan& plan) {
+Result<void> accept_all(MachinePlatform& platform, const MemoryPlan& plan) {
   for (const PhysRange& range : plan.pending_ranges()) {
-    if (!accept_range(range)) {
+    if (!platform.accept(range)) {
       return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
     }
   }
   return {};
 }
 
-/// From the plain machine to a TD whose memory is as the configured firmware leaves it.
-Result<void> become_td(const Firmware& firmware, const LauncherConfig& config) {
-  const bool accepts_all = config.firmware == LauncherConfig::Firmware::kAcceptAll;
+bool accepts_all(const LauncherConfig& config) {
+  return config.firmware == LauncherConfig::Firmware::kAcceptAll;
+}
+
+bool is_snp(const LauncherConfig& config) {
+  return config.platform == LauncherConfig::Platform::kSnp;
+}
+
+/// What was decided before the take-over.
+struct Preparation {
+  MemoryPlan memory;
+  std::optional<GhcbRoom> ghcb;  ///< for an SNP guest
+};
+
+/// From the plain machine to a guest of the emulator that has not accepted the pending memory. All
+/// that the guest needs of the firmware before it accepts is taken here.
+Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig& config) {
   Result<MemoryPlan> plan = survey_memory(firmware);
   if (!plan) {
     return std::unexpected{plan.error()};
   }
-  if (!accepts_all) {
+  if (!accepts_all(config)) {
     if (auto claimed = claim_pending(firmware, *plan); !claimed) {
-      return claimed;
+      return std::unexpected{claimed.error()};
     }
   }
-  const Result<PlacedEmulator> placed = place_emulator(firmware, *plan);
+  const Result<PlacedEmulator> placed = place_emulator(firmware, config, *plan);
   if (!placed) {
     return std::unexpected{placed.error()};
   }
-  if (accepts_all) {
-    // Placing allocated memory, perhaps above 4 GiB: what is free there now becomes pending, and
-    // nobody runs who could allocate it before it is accepted.
-    plan = survey_memory(firmware);
-    if (!plan) {
-      return std::unexpected{plan.error()};
+  std::optional<GhcbRoom> ghcb;
+  if (is_snp(config)) {
+    const Result<GhcbRoom> reserved = GhcbRoom::reserve(firmware);
+    if (!reserved) {
+      return std::unexpected{reserved.error()};
     }
+    ghcb = *reserved;
+  }
+  if (accepts_all(config)) {
+    // Memory was allocated since, perhaps above 4 GiB: what is free there now becomes pending, and
+    // nobody runs who could allocate it before it is accepted. What is RAM has not changed.
+    const Result<MemoryPlan> now = survey_memory(firmware);
+    if (!now) {
+      return std::unexpected{now.error()};
+    }
+    plan->pending = now->pending;
+    plan->pending_count = now->pending_count;
   }
   if (auto entered = enter_emulator(*placed, config, *plan); !entered) {
-    return entered;
+    return std::unexpected{entered.error()};
   }
-  if (!accepts_all) {
+  return Preparation{.memory = *plan, .ghcb = ghcb};
+}
+
+/// What the configured firmware does as a guest, and leaves for the kernel. Until memory is
+/// accepted or shown as unaccepted, no service of the firmware is called.
+Result<void> play_firmware(const Firmware& firmware, const LauncherConfig& config,
+                           const MemoryPlan& plan, MachinePlatform& platform) {
+  if (!accepts_all(config)) {
     show_as_unaccepted(firmware, config.map_lie);
-  } else if (auto accepted = accept_all(*plan); !accepted) {
+  } else if (auto accepted = accept_all(platform, plan); !accepted) {
     return accepted;
   }
+  if (platform.is_snp()) {
+    if (auto installed = install_snp_tables(firmware, read_cpuid); !installed) {
+      return installed;
+    }
+  }
+  g_acceptor.platform = &platform;
   abi::efi::Handle handle = nullptr;
-  return firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_accept_protocol);
+  return firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_acceptor.protocol);
 }
 
 /// Under the emulator, it writes the line; without it, we do.
-void report_phase(bool is_td, emulator::Phase phase) {
-  if (is_td) {
+void report_phase(bool emulated, emulator::Phase phase) {
+  if (emulated) {
     emulator::announce_phase(phase);
     return;
   }
@@ -89,7 +136,7 @@ void report_phase(bool is_td, emulator::Phase phase) {
 // What the callbacks of the firmware and of the loader need; a protocol's functions get `self`.
 struct Machine {
   MachineProtocol protocol;
-  bool is_td = false;
+  bool emulated = false;
   bool loader_tells = false;  ///< the loader says itself when the kernel begins
 };
 
@@ -98,7 +145,7 @@ void ACCEDE_EFIAPI loader_exits_boot_services(MachineProtocol* self) {
 }
 
 void ACCEDE_EFIAPI kernel_begins(MachineProtocol* self) {
-  report_phase(reinterpret_cast<Machine*>(self)->is_td, emulator::Phase::kKernel);
+  report_phase(reinterpret_cast<Machine*>(self)->emulated, emulator::Phase::kKernel);
 }
 
 Machine g_machine{.protocol = {.revision = MachineProtocol::kRevision,
@@ -107,13 +154,13 @@ Machine g_machine{.protocol = {.revision = MachineProtocol::kRevision,
 
 void ACCEDE_EFIAPI after_boot_services(void* /*event*/, void* /*context*/) {
   if (!g_machine.loader_tells) {
-    report_phase(g_machine.is_td, emulator::Phase::kKernel);
+    report_phase(g_machine.emulated, emulator::Phase::kKernel);
   }
 }
 
 /// From here on somebody says when the kernel begins: the loader, or the end of boot services.
-Result<void> watch_for_the_kernel(const Firmware& firmware, bool is_td) {
-  g_machine.is_td = is_td;
+Result<void> watch_for_the_kernel(const Firmware& firmware, bool emulated) {
+  g_machine.emulated = emulated;
   void* event = nullptr;
   const Status status =
       firmware.boot().create_event(abi::efi::kEventSignalExitBootServices, abi::efi::kTplCallback,
@@ -125,8 +172,8 @@ Result<void> watch_for_the_kernel(const Firmware& firmware, bool is_td) {
   return firmware.install(&handle, MachineProtocol::kGuid, &g_machine.protocol);
 }
 
-void report_return(bool is_td, std::uint64_t status) {
-  if (is_td) {
+void report_return(bool emulated, std::uint64_t status) {
+  if (emulated) {
     emulator::announce_return(status);
     return;
   }
@@ -134,7 +181,50 @@ void report_return(bool is_td, std::uint64_t status) {
   Firmware::report(line.number("status"sv, status));
 }
 
-/// Does everything and returns only when the kernel was an EFI program that came back.
+/// Returns only when the kernel was an EFI program that came back.
+Result<void> start(const Firmware& firmware, const LauncherConfig& config) {
+  const bool emulated = config.platform != LauncherConfig::Platform::kNone;
+  if (auto done = punch_holes(firmware, config.map_holes); !done) {
+    return std::unexpected{done.error()};
+  }
+  if (auto done = watch_for_the_kernel(firmware, emulated); !done) {
+    return std::unexpected{done.error()};
+  }
+  const Result<std::uint64_t> status = start_kernel(
+      firmware, config, [emulated] { report_phase(emulated, emulator::Phase::kLoader); });
+  if (!status) {
+    return std::unexpected{status.error()};
+  }
+  report_return(emulated, *status);
+  return {};
+}
+
+/// As start(), on the configured confidential platform.
+Result<void> start_confidential(const Firmware& firmware, const LauncherConfig& config) {
+  const Result<Preparation> prepared = become_guest(firmware, config);
+  if (!prepared) {
+    return std::unexpected{prepared.error()};
+  }
+  auto platform = MachinePlatform::detect();
+  if (!platform) {
+    return std::unexpected{Failure{platform.error()}};
+  }
+  if (platform->kind() != (is_snp(config) ? PlatformKind::kSnp : PlatformKind::kTdx)) {
+    return std::unexpected{Failure{"the emulator made this machine something else"sv}};
+  }
+  std::optional<GhcbMemory> ghcb;
+  if (prepared->ghcb) {
+    ghcb.emplace(firmware, *platform, *prepared->ghcb);
+    if (auto shared = ghcb->share(); !shared) {
+      return std::unexpected{Failure{shared.error()}};
+    }
+  }
+  if (auto done = play_firmware(firmware, config, prepared->memory, *platform); !done) {
+    return done;
+  }
+  return start(firmware, config);
+}
+
 Result<void> run(const Firmware& firmware) {
   const Result<std::span<std::byte>> file = firmware.read_file("\\accede\\accede.cfg"sv);
   if (!file) {
@@ -145,25 +235,9 @@ Result<void> run(const Firmware& firmware) {
   if (!config) {
     return std::unexpected{Failure{describe(config.error().kind)}};
   }
-  const bool is_td = config->platform == LauncherConfig::Platform::kTdx;
-  if (is_td) {
-    if (auto done = become_td(firmware, *config); !done) {
-      return std::unexpected{done.error()};
-    }
-  }
-  if (auto done = punch_holes(firmware, config->map_holes); !done) {
-    return std::unexpected{done.error()};
-  }
-  if (auto done = watch_for_the_kernel(firmware, is_td); !done) {
-    return std::unexpected{done.error()};
-  }
-  const Result<std::uint64_t> status =
-      start_kernel(firmware, *config, [is_td] { report_phase(is_td, emulator::Phase::kLoader); });
-  if (!status) {
-    return std::unexpected{status.error()};
-  }
-  report_return(is_td, *status);
-  return {};
+  return config->platform == LauncherConfig::Platform::kNone
+             ? start(firmware, *config)
+             : start_confidential(firmware, *config);
 }
 
 }  // namespace

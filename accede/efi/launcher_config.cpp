@@ -42,29 +42,37 @@ bool parse_bounded(std::string_view value, std::uint64_t most, std::uint64_t& to
   return number && *number <= most;
 }
 
-bool parse_lie(std::string_view value, MapLie& to) {
-  constexpr std::array<std::pair<std::string_view, MapLie>, 7> kLies{
-      {{"none"sv, MapLie::kNone},
-       {"overlap"sv, MapLie::kOverlap},
-       {"wrap"sv, MapLie::kWrap},
-       {"unaligned"sv, MapLie::kUnaligned},
-       {"restless"sv, MapLie::kRestless},
-       {"grow"sv, MapLie::kGrow},
-       {"no-table"sv, MapLie::kNoTable}}};
-  const auto found = std::ranges::find(kLies, value, &std::pair<std::string_view, MapLie>::first);
-  if (found != kLies.end()) {
+template <class T>
+using Word = std::pair<std::string_view, T>;
+
+/// Stores what the word `value` stands for.
+template <class T, std::size_t N>
+bool parse_word(std::string_view value, const std::array<Word<T>, N>& words, T& to) {
+  const auto found = std::ranges::find(words, value, &Word<T>::first);
+  if (found != words.end()) {
     to = found->second;
   }
-  return found != kLies.end();
+  return found != words.end();
 }
+
+constexpr std::array<Word<LauncherConfig::Platform>, 3> kPlatforms{
+    {{"tdx"sv, LauncherConfig::Platform::kTdx},
+     {"snp"sv, LauncherConfig::Platform::kSnp},
+     {"none"sv, LauncherConfig::Platform::kNone}}};
+
+constexpr std::array<Word<MapLie>, 7> kLies{{{"none"sv, MapLie::kNone},
+                                             {"overlap"sv, MapLie::kOverlap},
+                                             {"wrap"sv, MapLie::kWrap},
+                                             {"unaligned"sv, MapLie::kUnaligned},
+                                             {"restless"sv, MapLie::kRestless},
+                                             {"grow"sv, MapLie::kGrow},
+                                             {"no-table"sv, MapLie::kNoTable}}};
 
 /// False when `value` is none that the key takes; nothing when the key is unknown.
 std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::string_view value) {
   bool choice = false;
   if (key == "platform"sv) {
-    const bool good = parse_choice(value, "tdx"sv, "none"sv, choice);
-    config.platform = choice ? LauncherConfig::Platform::kTdx : LauncherConfig::Platform::kNone;
-    return good;
+    return parse_word(value, kPlatforms, config.platform);
   }
   if (key == "firmware"sv) {
     const bool good = parse_choice(value, "accept-all"sv, "never"sv, choice);
@@ -78,8 +86,8 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
   if (key == "events"sv) {
     return parse_choice(value, "on"sv, "off"sv, config.log_events);
   }
-  if (key == "sept-ve-disable"sv) {
-    return parse_choice(value, "on"sv, "off"sv, config.sept_ve_disable);
+  if (key == "unaccepted-touch"sv) {
+    return parse_choice(value, "stop"sv, "exception"sv, config.stop_on_unaccepted);
   }
   if (key == "accept-cost-ns"sv) {
     // One second per 2 MiB is far beyond any machine; the bound keeps tick arithmetic exact.
@@ -89,7 +97,7 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
     return parse_bounded(value, kMostMapHoles, config.map_holes);
   }
   if (key == "map-lie"sv) {
-    return parse_lie(value, config.map_lie);
+    return parse_word(value, kLies, config.map_lie);
   }
   if (key == "loader"sv) {
     config.loader = value;

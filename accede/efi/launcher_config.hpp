@@ -23,14 +23,15 @@ enum class MapLie : std::uint8_t {
 };
 
 struct LauncherConfig {
-  enum class Platform : std::uint8_t { kTdx, kNone };
+  enum class Platform : std::uint8_t { kTdx, kSnp, kNone };
   enum class Firmware : std::uint8_t { kNever, kAcceptAll };
 
   Platform platform = Platform::kTdx;
   Firmware firmware = Firmware::kNever;
   bool back_with_4k = false;
   bool log_events = true;
-  bool sept_ve_disable = true;
+  /// A touch of unaccepted memory stops the guest; else it raises #VE or #VC in it.
+  bool stop_on_unaccepted = true;
   std::uint64_t accept_cost_ns = 0;
   std::uint64_t map_holes = 0;  ///< single pages that the firmware keeps, at most kMostMapHoles
   MapLie map_lie = MapLie::kNone;

@@ -32,7 +32,12 @@ std::uint32_t copy_ranges(std::span<const PhysRange> from, std::array<LaunchInfo
   return static_cast<std::uint32_t>(from.size());
 }
 
-LaunchInfo describe_launch(const PlacedEmulator& emulator, const LauncherConfig& config,
+emulator::Personality personality_of(const LauncherConfig& config) {
+  return config.platform == LauncherConfig::Platform::kSnp ? emulator::Personality::kSnp
+                                                           : emulator::Personality::kTdx;
+}
+
+LaunchInfo describe_launch(const PlacedEmulator& placed, const LauncherConfig& config,
                            const MemoryPlan& plan) {
   LaunchInfo info{};
   info.version = LaunchInfo::kVersion;
@@ -40,11 +45,12 @@ LaunchInfo describe_launch(const PlacedEmulator& emulator, const LauncherConfig&
   info.pending_count = copy_ranges(plan.pending_ranges(), info.pending);
   info.back_with_4k = config.back_with_4k ? 1 : 0;
   info.log_events = config.log_events ? 1 : 0;
-  info.stop_on_unaccepted = config.sept_ve_disable ? 1 : 0;
+  info.personality = personality_of(config);
+  info.stop_on_unaccepted = config.stop_on_unaccepted ? 1 : 0;
   info.accept_cost_ns = config.accept_cost_ns;
-  info.tsc_hz = emulator.tsc_hz;
-  info.hidden = {emulator.hidden.begin().value(), emulator.hidden.end().value()};
-  info.image = {info.hidden.begin, info.hidden.begin + emulator.image_bytes.value()};
+  info.tsc_hz = placed.tsc_hz;
+  info.hidden = {placed.hidden.begin().value(), placed.hidden.end().value()};
+  info.image = {info.hidden.begin, info.hidden.begin + placed.image_bytes.value()};
   return info;
 }
 
@@ -63,7 +69,8 @@ Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
 
 }  // namespace
 
-Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan& plan) {
+Result<PlacedEmulator> place_emulator(const Firmware& firmware, const LauncherConfig& config,
+                                      const MemoryPlan& plan) {
   const auto file = FlatImageFile::parse(image_file());
   if (!file) {
     return std::unexpected{Failure{to_string(file.error().kind)}};
@@ -75,7 +82,7 @@ Result<PlacedEmulator> place_emulator(const Firmware& firmware, const MemoryPlan
   const PhysAddr ram_end = plan.ram_ranges().back().end();
   const Result<PhysRange> hidden =
       reserve(firmware, file->memory_bytes() +
-                            emulator::emulator_storage(ram, ram_end, emulator::Personality::kTdx));
+                            emulator::emulator_storage(ram, ram_end, personality_of(config)));
   if (!hidden) {
     return std::unexpected{hidden.error()};
   }

@@ -16,12 +16,13 @@ struct PlacedEmulator {
 };
 
 /// Puts the emulator image that is part of this program into reserved memory that is large enough
-/// for a machine with the RAM of `plan`.
+/// for a machine with the RAM of `plan` and the platform of `config`.
 [[nodiscard]] Result<PlacedEmulator> place_emulator(const Firmware& firmware,
+                                                    const LauncherConfig& config,
                                                     const MemoryPlan& plan);
 
-/// Starts the emulator. When this returns a value, the caller is its guest: a TD that has not
-/// accepted the pending memory of `plan`.
+/// Starts the emulator. When this returns a value, the caller is its guest, on the platform of
+/// `config`, that has not accepted the pending memory of `plan`.
 [[nodiscard]] Result<void> enter_emulator(const PlacedEmulator& emulator,
                                           const LauncherConfig& config, const MemoryPlan& plan);
 

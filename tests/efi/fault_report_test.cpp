@@ -45,6 +45,7 @@ class FaultReportTest : public testing::Test {
             .cr2 = cr2_,
             .cr3 = 0x1000,
             .cr4 = 0x668,
+            .private_mask = private_mask_,
             .image = *PhysRange::make(PhysAddr{0x7E28'0000}, PhysAddr{0x7E29'0000}),
             .table = &table_,
             .ve = ve_};
@@ -53,6 +54,11 @@ class FaultReportTest : public testing::Test {
     frame_.vector = kVirtualizationVector;
     ve_ = abi::tdx::VeInfo{
         .exit_reason = 48, .exit_qualification = 1, .gla = 0, .gpa = gpa, .instruction = 0};
+  }
+  void not_validated(std::uint64_t address) {
+    frame_.vector = kVmmCommunicationVector;
+    frame_.error = 0x404;
+    cr2_ = address;
   }
   [[nodiscard]] std::string report() {
     std::string text;
@@ -72,6 +78,7 @@ class FaultReportTest : public testing::Test {
   guest::UnacceptedTable table_;
   TrapFrame frame_{};
   std::uint64_t cr2_ = 0;
+  std::uint64_t private_mask_ = 0;
   std::optional<abi::tdx::VeInfo> ve_;
   std::map<std::uint64_t, std::uint64_t> memory_;
 };
@@ -98,6 +105,14 @@ TEST(ErrorCode, OfASegmentNamesItsTable) {
   EXPECT_EQ(text_of(describe_error(13, 0x10)), "selector 0x10 of the GDT");
   EXPECT_EQ(text_of(describe_error(13, 0x102)), "selector 0x100 of the IDT");
   EXPECT_EQ(text_of(describe_error(11, 0x15)), "selector 0x10 of the LDT, external event");
+}
+
+TEST(ErrorCode, OfAVmmCommunicationNamesTheExit) {
+  EXPECT_EQ(text_of(describe_error(29, 0x404)), "memory not validated");
+  EXPECT_EQ(text_of(describe_error(29, 0x72)), "CPUID (exit code 0x72)");
+  EXPECT_EQ(text_of(describe_error(29, 0x7B)), "IOIO (exit code 0x7b)");
+  EXPECT_EQ(text_of(describe_error(29, 0x400)), "MMIO (exit code 0x400)");
+  EXPECT_EQ(text_of(describe_error(29, 0x403)), "unknown (exit code 0x403)");
 }
 
 TEST(ErrorCode, SaysNothingWhereThereIsNone) {
@@ -189,6 +204,40 @@ TEST_F(FaultReportTest, NamesTheInstructionBehindAnotherVe) {
   ve_->exit_reason = 10;
   EXPECT_EQ(text_of(fault_message(facts())), "#VE for CPUID at RIP 0x7e281234 (image + 0x1234)");
   EXPECT_THAT(report(), Not(HasSubstr("page at")));
+}
+
+TEST_F(FaultReportTest, NamesATouchOfMemoryThatIsNotValidated) {
+  not_validated(0x1'4000'2000);
+  EXPECT_EQ(text_of(fault_message(facts())),
+            "touched unaccepted memory at GPA 0x140002000 at RIP 0x7e281234 (image + 0x1234)");
+  const std::string text = report();
+  EXPECT_THAT(text, HasSubstr("accede-guest: #VC VMM communication: memory not validated\n"));
+  EXPECT_THAT(text, HasSubstr("page at 0x140002000: unaccepted (unit 512 of 2048 KiB)\n"));
+}
+
+TEST_F(FaultReportTest, SaysWhenMemoryThatWasAcceptedIsNotValidated) {
+  not_validated(0x1'0000'2000);
+  EXPECT_EQ(text_of(fault_message(facts())),
+            "touched memory that is not validated at GPA 0x100002000, accepted (unit 0 of 2048 "
+            "KiB) at RIP 0x7e281234 (image + 0x1234)");
+}
+
+TEST_F(FaultReportTest, NamesTheExitBehindAnotherVc) {
+  not_validated(0x1'4000'2000);
+  frame_.error = 0x72;
+  EXPECT_EQ(text_of(fault_message(facts())),
+            "#VC for CPUID (exit code 0x72) at RIP 0x7e281234 (image + 0x1234)");
+  EXPECT_THAT(report(), Not(HasSubstr("page at")));
+}
+
+TEST_F(FaultReportTest, ShowsWhichPagesOfAWalkArePrivate) {
+  private_mask_ = 1ULL << 47;
+  not_validated(0x1'4000'2000);
+  memory_ = {{0x1000, 0x2000 | private_mask_ | kPresentWritable},
+             {0x2000 + 5 * 8, (5ULL << 30) | kPresentWritable | kLarge}};
+  EXPECT_THAT(report(),
+              HasSubstr("    PML4 [0] 0x0000800000002003 writable, executable, private\n"
+                        "    PDPT [5] 0x0000000140000083 writable, executable, shared\n"));
 }
 
 TEST_F(FaultReportTest, SaysWhenTheModuleTellsNothing) {

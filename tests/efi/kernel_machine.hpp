@@ -27,18 +27,21 @@ using efi::test::FlatImageSample;
 using testbed::test::MachineConfig;
 using testbed::test::must;
 using testbed::test::range;
+using testbed::test::Snp;
 using testbed::test::Tdx;
 using Json = nlohmann::json;
 
 inline constexpr std::string_view kCommandLine = "quiet";
 
-/// A TD right before the kernel is entered: the table is built and named by EFI, the kernel's image
-/// and all that BootInfo names lie in the first MiB.
-class KernelMachine {
+/// A confidential VM right before the kernel is entered: the table is built and named by EFI, the
+/// kernel's image and all that BootInfo names lie in the first MiB.
+template <class Side>
+class BasicKernelMachine {
  public:
-  explicit KernelMachine(std::string_view command_line = kCommandLine, MachineConfig config = {})
+  explicit BasicKernelMachine(std::string_view command_line = kCommandLine,
+                              MachineConfig config = {})
       : machine_{config} {
-    testbed::test::Kernel<Tdx> stub{machine_};
+    testbed::test::Kernel<Side> stub{machine_};
     regions_ = machine_.regions();
     must(stub.read_efi_map(testbed::test::efi_map(regions_)), "map");
     must(stub.build_table(), "table");
@@ -49,11 +52,13 @@ class KernelMachine {
     describe(command_line);
   }
 
-  [[nodiscard]] testbed::test::Machine<Tdx>& machine() { return machine_; }
+  [[nodiscard]] testbed::test::Machine<Side>& machine() { return machine_; }
   [[nodiscard]] testbed::Testbed& bed() { return machine_.bed(); }
   [[nodiscard]] PhysWindow window() const { return machine_.window(); }
-  [[nodiscard]] BootInfo& boot() const { return *window().pointer<BootInfo>(info().begin()); }
-  [[nodiscard]] guest::TdxPlatform& platform() { return cpu_.platform(); }
+  [[nodiscard]] BootInfo& boot() const {
+    return *window().template pointer<BootInfo>(info().begin());
+  }
+  [[nodiscard]] typename Side::Cpu::Platform& platform() { return cpu_.platform(); }
   [[nodiscard]] PhysRange image() const { return range(machine_.at(64_KiB), 192_KiB); }
   [[nodiscard]] PhysRange pristine() const { return range(machine_.at(512_KiB), 1_KiB); }
   [[nodiscard]] PhysRange info() const { return range(machine_.at(768_KiB), 16_KiB); }
@@ -67,20 +72,22 @@ class KernelMachine {
   /// From now on the host says of every unit that is accepted that it was accepted before. A start
   /// accepts nothing there.
   void attack() {
-    machine_.play({{.event = host::HostileEvent::kAccept,
-                    .act = host::HostileAct::kAlreadyAccepted,
-                    .where = *PhysRange::make(machine_.at(12_MiB), machine_.ram().end())}});
+    constexpr bool kIsTd = Side::kKind == guest::PlatformKind::kTdx;
+    machine_.play(
+        {{.event = kIsTd ? host::HostileEvent::kAccept : host::HostileEvent::kValidate,
+          .act = kIsTd ? host::HostileAct::kAlreadyAccepted : host::HostileAct::kUnchanged,
+          .where = *PhysRange::make(machine_.at(12_MiB), machine_.ram().end())}});
   }
   /// Nothing was accepted that was accepted before, or that is not there.
   void expect_no_rule_broken() {
     EXPECT_EQ(bed().counters().refused, 0U);
     EXPECT_LE(accepted(), unaccepted());
-    EXPECT_TRUE(bed().td().invariants());
+    EXPECT_TRUE(Side::sound(bed()));
   }
 
   /// Changes the word at `at`.
   void flip(PhysAddr at, std::uint64_t bits = 0x10) const {
-    *window().pointer<std::uint64_t>(at) ^= bits;
+    *window().template pointer<std::uint64_t>(at) ^= bits;
   }
   /// Writes the memory map that the kernel is told.
   void tell_map(std::vector<guest::MemoryRegion> regions) {
@@ -119,11 +126,13 @@ class KernelMachine {
                       .marked_value = 0};
   }
 
-  testbed::test::Machine<Tdx> machine_;
-  Tdx::Cpu cpu_{machine_.bed(), machine_.ghcbs()};
+  testbed::test::Machine<Side> machine_;
+  typename Side::Cpu cpu_{machine_.bed(), machine_.ghcbs()};
   std::vector<guest::MemoryRegion> regions_;
   Bytes accepted_before_;
 };
+
+using KernelMachine = BasicKernelMachine<Tdx>;
 
 /// A counter that every look moves on by 20 microseconds.
 struct FakeClock {
@@ -218,8 +227,8 @@ class FakeServices {
 static_assert(KernelServices<FakeServices>);
 
 /// Runs a kernel from its BootInfo to its end, as main.cpp does.
-template <class Platform>
-Ended run_kernel(KernelMachine& machine, const BootInfo& boot, FakeServices& services,
+template <class Side, class Platform>
+Ended run_kernel(BasicKernelMachine<Side>& machine, const BootInfo& boot, FakeServices& services,
                  Platform& platform) {
   const auto reader = BootReader::make(boot, machine.window());
   EXPECT_TRUE(reader.has_value());
@@ -232,7 +241,8 @@ Ended run_kernel(KernelMachine& machine, const BootInfo& boot, FakeServices& ser
   }
   throw std::runtime_error{"the kernel returned"};
 }
-inline Ended run_kernel(KernelMachine& machine, const BootInfo& boot, FakeServices& services) {
+template <class Side>
+Ended run_kernel(BasicKernelMachine<Side>& machine, const BootInfo& boot, FakeServices& services) {
   return run_kernel(machine, boot, services, machine.platform());
 }
 

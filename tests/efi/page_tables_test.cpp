@@ -49,6 +49,7 @@ struct Translation {
   std::uint64_t target;
   std::uint64_t page;  ///< size
   Rights rights;
+  bool is_private = false;
 };
 
 /// What the processor does with an address, written down from its manual.
@@ -71,8 +72,8 @@ std::optional<Translation> translate(const PageTables& tables, std::uint64_t add
       const std::uint64_t size = 1ULL << shift;
       const std::uint64_t base = entry & ~private_mask & 0x000F'FFFF'FFFF'F000;
       EXPECT_EQ(base % size, 0U);
-      EXPECT_EQ(entry & private_mask, private_mask);
-      return Translation{base + address % size, size, rights};
+      return Translation{base + address % size, size, rights,
+                         private_mask != 0 && (entry & private_mask) != 0};
     }
   }
 }
@@ -111,6 +112,17 @@ class WithFewTables : public PageTablesTest {
 class Encrypted : public PageTablesTest {
  protected:
   Encrypted() : PageTablesTest{kPageTables, kFull, kEncrypted} {}
+
+  [[nodiscard]] bool is_private(std::uint64_t address) {
+    return translate(tables_, address, kEncrypted).value().is_private;
+  }
+};
+class EncryptedWithoutGibPages : public PageTablesTest {
+ protected:
+  EncryptedWithoutGibPages()
+      : PageTablesTest{kPageTables,
+                       {.gib_pages = false, .no_execute = true, .physical_bits = 40},
+                       kEncrypted} {}
 };
 class WithoutNoExecute : public PageTablesTest {
  protected:
@@ -237,12 +249,68 @@ TEST_F(WithFewTables, SaySoWhenTheyAreUsedUp) {
   EXPECT_EQ(built.error(), PageTablesError::kOutOfTables);
 }
 
-TEST_F(Encrypted, HaveTheBitInEveryEntry) {
+TEST_F(Encrypted, HaveTheBitInWhateverPointsToATable) {
+  // translate() looks at each step.
   ASSERT_TRUE(tables_.build(plan()));
   EXPECT_EQ(tables_.root() & kEncrypted, kEncrypted);
   expect(kImage + 0x1000, PageAccess::kReadExecute);
   expect(5 * k1G, PageAccess::kReadWrite);
   expect(0, PageAccess::kNone);
+}
+
+TEST_F(Encrypted, HaveTheBitInLeavesOfMemory) {
+  ASSERT_TRUE(tables_.build(plan()));
+  for (const std::uint64_t at : {std::uint64_t{k4K}, std::uint64_t{0x9'FFFF},
+                                 std::uint64_t{1} << 20, 2 * k1G - 1, 4 * k1G, 6 * k1G - 1}) {
+    EXPECT_TRUE(is_private(at)) << std::hex << at;
+  }
+  for (std::uint64_t at = kImage; at < kImage + 0x80000; at += k4K) {
+    if (!kGuards[0].contains(PhysAddr{at})) {
+      EXPECT_TRUE(is_private(at)) << std::hex << at;
+    }
+  }
+  EXPECT_TRUE(is_private(kRuntime[0].begin().value()));
+}
+
+TEST_F(Encrypted, DoNotHaveTheBitInLeavesOfDevices) {
+  ASSERT_TRUE(tables_.build(plan()));
+  for (const std::uint64_t at : {std::uint64_t{0xA0000}, std::uint64_t{0xF'FFFF}, 2 * k1G,
+                                 std::uint64_t{0xFEE0'0000}, 4 * k1G - 1, 6 * k1G, 511 * k1G}) {
+    expect(at, PageAccess::kReadWrite);
+    EXPECT_FALSE(is_private(at)) << std::hex << at;
+  }
+}
+
+TEST_F(Encrypted, SharedPagesOfMemoryLoseTheBitAndGetItBack) {
+  ASSERT_TRUE(tables_.build(plan()));
+  constexpr std::uint64_t kShared = kImage + 0x40000;
+  const auto page = range(kShared, kShared + k4K);
+  ASSERT_TRUE(tables_.map(page, PageAccess::kReadWrite, guest::Visibility::kShared));
+  expect(kShared, PageAccess::kReadWrite);
+  EXPECT_FALSE(is_private(kShared));
+  EXPECT_TRUE(is_private(kShared - 1));
+  EXPECT_TRUE(is_private(kShared + k4K));
+  ASSERT_TRUE(tables_.map(page, PageAccess::kReadWrite));
+  EXPECT_TRUE(is_private(kShared));
+}
+
+TEST_F(Encrypted, SplitLargePagesIntoPagesWithTheBit) {
+  ASSERT_TRUE(tables_.build(plan()));
+  ASSERT_TRUE(tables_.map(range(5 * k1G, 5 * k1G + k4K), PageAccess::kReadWrite,
+                          guest::Visibility::kShared));
+  EXPECT_FALSE(is_private(5 * k1G));
+  EXPECT_TRUE(is_private(5 * k1G + k4K));
+  EXPECT_TRUE(is_private(5 * k1G + k2M));
+  EXPECT_TRUE(is_private(6 * k1G - 1));
+}
+
+TEST_F(EncryptedWithoutGibPages, MapMemoryBeyondTheDevicesPrivate) {
+  const std::vector<PhysRange> ram{range(4 * k1G + k4K, 6 * k1G - k4K)};
+  ASSERT_TRUE(tables_.build({.ram = ram}));
+  EXPECT_TRUE(translate(tables_, 4 * k1G, kEncrypted)->is_private);
+  EXPECT_TRUE(translate(tables_, 6 * k1G - 1, kEncrypted)->is_private);
+  EXPECT_FALSE(translate(tables_, 0xFEE0'0000, kEncrypted)->is_private);
+  expect(6 * k1G, PageAccess::kNone);
 }
 
 TEST_F(WithoutNoExecute, SetNoReservedBit) {
@@ -302,6 +370,14 @@ TEST_F(PageTablesTest, SplitOnlyWhatTheyMust) {
   EXPECT_EQ(translate(tables_, 4 * k1G, 0)->page, k4K);
   EXPECT_EQ(translate(tables_, 4 * k1G + k2M, 0)->page, k2M);
   EXPECT_EQ(translate(tables_, 5 * k1G, 0)->page, k1G);
+}
+
+TEST_F(PageTablesTest, TakeNoTableToMapAPageAsItIs) {
+  ASSERT_TRUE(tables_.map(range(4 * k1G, 6 * k1G), PageAccess::kReadWrite));
+  const std::size_t before = tables_.tables_used();
+  ASSERT_TRUE(tables_.map(range(4 * k1G + k4K, 5 * k1G + k4K), PageAccess::kReadWrite));
+  EXPECT_EQ(tables_.tables_used(), before);
+  expect(4 * k1G + k4K, PageAccess::kReadWrite);
 }
 
 TEST_F(PageTablesTest, TakeNoTableToUnmapWhatIsNotThere) {

@@ -21,6 +21,14 @@ using testing::ElementsAre;
 
 using How = Ended::How;
 
+template <class Side>
+class RunKernelOn : public testing::Test {
+ protected:
+  using Machine = test::BasicKernelMachine<Side>;
+};
+using Sides = testing::Types<test::Tdx, test::Snp>;
+TYPED_TEST_SUITE(RunKernelOn, Sides, testbed::test::SideNames);
+
 TEST(RunKernel, IsReadyAndPowersOff) {
   KernelMachine machine;
   FakeServices services;
@@ -42,11 +50,12 @@ TEST(RunKernel, HangsWhenItIsAskedTo) {
   EXPECT_THAT(services.steps(), ElementsAre("ready"));
 }
 
-TEST(RunKernel, DoesEveryWorkloadUnderEveryPolicy) {
+TYPED_TEST(RunKernelOn, DoesEveryWorkloadUnderEveryPolicy) {
   for (const std::string policy : {"lazy", "eager", "background"}) {
     for (const std::string work : {"touch", "random", "fill"}) {
       SCOPED_TRACE(policy + " " + work);
-      KernelMachine machine{"accede.touch=30M accede.policy=" + policy + " accede.work=" + work};
+      typename TestFixture::Machine machine{"accede.touch=30M accede.policy=" + policy +
+                                            " accede.work=" + work};
       FakeServices services;
       EXPECT_EQ(run_kernel(machine, machine.boot(), services).how, How::kPowerOff);
       EXPECT_THAT(services.steps(), ElementsAre("ready", "work", "off"));
@@ -66,10 +75,11 @@ TEST(RunKernel, DoesEveryWorkloadUnderEveryPolicy) {
   }
 }
 
-TEST(RunKernel, StartsItselfAgainOnceAndKeepsTheMarkedPage) {
+TYPED_TEST(RunKernelOn, StartsItselfAgainOnceAndKeepsTheMarkedPage) {
   for (const std::string policy : {"lazy", "eager", "background"}) {
     SCOPED_TRACE(policy);
-    KernelMachine machine{"accede.kexec=1 accede.touch=16M accede.policy=" + policy};
+    typename TestFixture::Machine machine{"accede.kexec=1 accede.touch=16M accede.policy=" +
+                                          policy};
     FakeServices first;
     const Ended jump = run_kernel(machine, machine.boot(), first);
     ASSERT_EQ(jump.how, How::kJump);
@@ -77,7 +87,7 @@ TEST(RunKernel, StartsItselfAgainOnceAndKeepsTheMarkedPage) {
     EXPECT_THAT(first.waits, testing::Each(true));
     EXPECT_TRUE(first.prepared);
 
-    const auto& boot = *machine.window().pointer<BootInfo>(jump.next->boot_info);
+    const auto& boot = *machine.window().template pointer<BootInfo>(jump.next->boot_info);
     EXPECT_NE(boot.tsc_entry, 0U);
     FakeServices second;
     EXPECT_EQ(run_kernel(machine, boot, second).how, How::kPowerOff);
@@ -136,8 +146,8 @@ TEST(RunKernel, PanicsWhenItsMemoryCannotBeStarted) {
   EXPECT_THAT(services.steps(), ElementsAre());
 }
 
-TEST(RunKernel, StopsAfterAnAttackOnItsMemory) {
-  KernelMachine machine{"accede.touch=all accede.kexec=1"};
+TYPED_TEST(RunKernelOn, StopsAfterAnAttackOnItsMemory) {
+  typename TestFixture::Machine machine{"accede.touch=all accede.kexec=1"};
   machine.attack();
   FakeServices services;
   const Ended ended = run_kernel(machine, machine.boot(), services);

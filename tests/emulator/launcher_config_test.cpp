@@ -29,7 +29,7 @@ TEST(LauncherConfig, HasTheDefaultsOfTheContract) {
     EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kNever);
     EXPECT_FALSE(config.back_with_4k);
     EXPECT_TRUE(config.log_events);
-    EXPECT_TRUE(config.sept_ve_disable);
+    EXPECT_TRUE(config.stop_on_unaccepted);
     EXPECT_EQ(config.accept_cost_ns, 0U);
     EXPECT_EQ(config.kernel, "\\accede\\kernel.efi");
     EXPECT_EQ(config.initrd, "");
@@ -40,13 +40,13 @@ TEST(LauncherConfig, HasTheDefaultsOfTheContract) {
 TEST(LauncherConfig, TakesEveryKey) {
   const LauncherConfig config = good(
       "platform=none\nfirmware=accept-all\nbacking=4k\naccept-cost-ns=1400000\nevents=off\n"
-      "sept-ve-disable=off\nkernel=\\k.efi\ninitrd=\\i.img\nappend=console=ttyS0 a=b\n");
+      "unaccepted-touch=exception\nkernel=\\k.efi\ninitrd=\\i.img\nappend=console=ttyS0 a=b\n");
   EXPECT_EQ(config.platform, LauncherConfig::Platform::kNone);
   EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kAcceptAll);
   EXPECT_TRUE(config.back_with_4k);
   EXPECT_EQ(config.accept_cost_ns, 1'400'000U);
   EXPECT_FALSE(config.log_events);
-  EXPECT_FALSE(config.sept_ve_disable);
+  EXPECT_FALSE(config.stop_on_unaccepted);
   EXPECT_EQ(config.kernel, "\\k.efi");
   EXPECT_EQ(config.initrd, "\\i.img");
   EXPECT_EQ(config.append, "console=ttyS0 a=b") << "only the first equals sign separates";
@@ -54,12 +54,16 @@ TEST(LauncherConfig, TakesEveryKey) {
 
 TEST(LauncherConfig, TakesTheOtherWordOfEveryChoice) {
   const LauncherConfig config =
-      good("platform=tdx\nfirmware=never\nbacking=2m\nevents=on\nsept-ve-disable=on");
+      good("platform=tdx\nfirmware=never\nbacking=2m\nevents=on\nunaccepted-touch=stop");
   EXPECT_EQ(config.platform, LauncherConfig::Platform::kTdx);
   EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kNever);
   EXPECT_FALSE(config.back_with_4k);
   EXPECT_TRUE(config.log_events);
-  EXPECT_TRUE(config.sept_ve_disable);
+  EXPECT_TRUE(config.stop_on_unaccepted);
+}
+
+TEST(LauncherConfig, TakesTheOtherConfidentialPlatform) {
+  EXPECT_EQ(good("platform=snp").platform, LauncherConfig::Platform::kSnp);
 }
 
 TEST(LauncherConfig, TakesLinesOfAnyEnd) {
@@ -91,9 +95,9 @@ TEST(LauncherConfig, RefusesAnUnknownKey) {
 
 TEST(LauncherConfig, RefusesAValueThatAKeyDoesNotTake) {
   for (const std::string_view line :
-       {"platform=snp", "platform=", "firmware=handshake", "backing=1g", "events=yes",
-        "sept-ve-disable=1", "kernel=", "accept-cost-ns=", "accept-cost-ns=-1",
-        "accept-cost-ns=1.5", "accept-cost-ns=1ms", "accept-cost-ns=0x10",
+       {"platform=sev", "platform=", "firmware=handshake", "backing=1g", "events=yes",
+        "unaccepted-touch=1", "unaccepted-touch=on", "kernel=", "accept-cost-ns=",
+        "accept-cost-ns=-1", "accept-cost-ns=1.5", "accept-cost-ns=1ms", "accept-cost-ns=0x10",
         "accept-cost-ns=1000000001", "accept-cost-ns=99999999999999999999999"}) {
     expect_error(line, Kind::kBadValue, 1);
   }

@@ -204,7 +204,7 @@ Failure start(const Firmware& firmware) {
   // A firmware that refuses accepts everything, which is as good.
   static_cast<void>(promise_to_accept(firmware));
 
-  const LastWords last_words{firmware, platform->is_tdx()};
+  const LastWords last_words{firmware, platform->kind()};
   if (const auto left = departure.exit(); !left) {
     if (departure.firmware_is_intact()) {
       departure.cancel();

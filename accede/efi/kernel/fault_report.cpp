@@ -1,5 +1,7 @@
 #include "accede/efi/kernel/fault_report.hpp"
 
+#include "accede/abi/rmp.hpp"
+
 #include <span>
 #include <utility>
 
@@ -9,44 +11,6 @@ using namespace std::string_view_literals;
 using abi::tdx::ExitReason;
 
 namespace {
-
-constexpr std::uint64_t kInvalidTss = 10;
-constexpr std::uint64_t kGeneralProtection = 13;
-
-constexpr std::array<std::string_view, kExceptions> kNames{
-    "#DE divide error"sv,
-    "#DB debug"sv,
-    "NMI"sv,
-    "#BP breakpoint"sv,
-    "#OF overflow"sv,
-    "#BR bound range"sv,
-    "#UD invalid opcode"sv,
-    "#NM no x87"sv,
-    "#DF double fault"sv,
-    ""sv,
-    "#TS invalid TSS"sv,
-    "#NP segment not present"sv,
-    "#SS stack segment"sv,
-    "#GP general protection"sv,
-    "#PF page fault"sv,
-    ""sv,
-    "#MF x87 error"sv,
-    "#AC alignment check"sv,
-    "#MC machine check"sv,
-    "#XM SIMD error"sv,
-    "#VE virtualization exception"sv,
-    "#CP control protection"sv,
-    ""sv,
-    ""sv,
-    ""sv,
-    ""sv,
-    ""sv,
-    ""sv,
-    "#HV hypervisor injection"sv,
-    "#VC VMM communication"sv,
-    "#SX security"sv,
-    ""sv,
-};
 
 constexpr std::uint64_t kPresent = 1;
 constexpr std::uint64_t kLarge = 1ULL << 7;
@@ -62,45 +26,19 @@ bool is_canonical(std::uint64_t address) {
   return top == 0 || top == (1ULL << 17) - 1;
 }
 
-void describe_page_fault(std::uint64_t error, FaultText& text) {
-  const bool fetch = is_set(error, 4);
-  text.text(fetch ? "fetch"sv : is_set(error, 1) ? "write"sv : "read"sv);
-  text.text(is_set(error, 0) ? ", present"sv : ", not present"sv);
-  text.text(is_set(error, 2) ? ", user"sv : ", supervisor"sv);
-  if (is_set(error, 3)) {
-    text.text(", reserved bit set"sv);
-  }
-  if (is_set(error, 5)) {
-    text.text(", protection key"sv);
-  }
-  if (is_set(error, 31)) {
-    text.text(", RMP violation"sv);
-  }
-}
-
-std::string_view exit_reason_name(std::uint64_t reason) {
-  switch (static_cast<ExitReason>(reason)) {
-    case ExitReason::kCpuid:
-      return "CPUID"sv;
-    case ExitReason::kHlt:
-      return "HLT"sv;
-    case ExitReason::kIo:
-      return "port I/O"sv;
-    case ExitReason::kRdmsr:
-      return "RDMSR"sv;
-    case ExitReason::kWrmsr:
-      return "WRMSR"sv;
-    case ExitReason::kEptViolation:
-      return "EPT violation"sv;
-    case ExitReason::kTdcall:
-      return "TDCALL"sv;
-  }
-  return "unknown reason"sv;
-}
-
 bool is_unaccepted(const guest::UnacceptedTable* table, PhysAddr address) {
   return table != nullptr && table->covered().contains(address) &&
          table->any_unaccepted(PhysRange::page(address, PageSize::k4K));
+}
+
+bool is_not_validated(const FaultFacts& facts) {
+  return facts.frame.vector == kVmmCommunicationVector &&
+         facts.frame.error == abi::rmp::kVcNotValidated;
+}
+
+/// Whether CR2 belongs to the fault.
+bool has_cr2(const FaultFacts& facts) {
+  return facts.frame.vector == kPageFaultVector || is_not_validated(facts);
 }
 
 /// The address that the fault is about, where it has one.
@@ -108,7 +46,7 @@ std::optional<PhysAddr> subject_of(const FaultFacts& facts) {
   if (facts.ve && facts.ve->exit_reason == static_cast<std::uint64_t>(ExitReason::kEptViolation)) {
     return PhysAddr{facts.ve->gpa};
   }
-  if (facts.frame.vector == kPageFaultVector) {
+  if (has_cr2(facts)) {
     return PhysAddr{facts.cr2};  // the mapping is the identity
   }
   return std::nullopt;
@@ -176,13 +114,13 @@ class Report {
   }
 
   void walk(FunctionRef<std::uint64_t(PhysAddr)> read) {
-    if (facts_.frame.vector != kPageFaultVector) {
+    if (!has_cr2(facts_)) {
       return;
     }
     constexpr std::array<std::string_view, 5> kLevels{""sv, "PT"sv, "PD"sv, "PDPT"sv, "PML4"sv};
     FaultText heading;
     say(heading.text("  page tables of "sv).hex(facts_.cr2));
-    const PageWalk found = walk_page_tables(facts_.cr3, facts_.cr2, 0, read);
+    const PageWalk found = walk_page_tables(facts_.cr3, facts_.cr2, facts_.private_mask, read);
     for (const PageWalk::Step& step : std::span{found.steps}.first(found.count)) {
       FaultText line;
       line.text("    "sv).text(kLevels[step.level]).text(" ["sv);
@@ -193,7 +131,11 @@ class Report {
         continue;
       }
       line.text(is_set(step.entry, 1) ? " writable"sv : " read-only"sv);
-      say(line.text((step.entry & kNoExecute) != 0 ? ", no-execute"sv : ", executable"sv));
+      line.text((step.entry & kNoExecute) != 0 ? ", no-execute"sv : ", executable"sv);
+      if (facts_.private_mask != 0) {
+        line.text((step.entry & facts_.private_mask) != 0 ? ", private"sv : ", shared"sv);
+      }
+      say(line);
     }
     if (!is_canonical(facts_.cr2)) {
       FaultText line;
@@ -229,25 +171,6 @@ class Report {
 };
 
 }  // namespace
-
-std::string_view exception_name(std::uint64_t vector) {
-  return vector < kNames.size() && !kNames[vector].empty() ? kNames[vector]
-                                                           : "reserved exception"sv;
-}
-
-FaultText describe_error(std::uint64_t vector, std::uint64_t error) {
-  FaultText text;
-  if (vector == kPageFaultVector) {
-    describe_page_fault(error, text);
-  } else if (vector >= kInvalidTss && vector <= kGeneralProtection && error != 0) {
-    constexpr std::array<std::string_view, 4> kTables{"GDT"sv, "IDT"sv, "LDT"sv, "IDT"sv};
-    text.text("selector "sv).hex(error & 0xFFF8).text(" of the "sv).text(kTables[error >> 1 & 3]);
-    if (is_set(error, 0)) {
-      text.text(", external event"sv);
-    }
-  }
-  return text;
-}
 
 PageWalk walk_page_tables(std::uint64_t cr3, std::uint64_t address, std::uint64_t private_mask,
                           FunctionRef<std::uint64_t(PhysAddr)> read) {
@@ -293,13 +216,19 @@ FaultText fault_message(const FaultFacts& facts) {
   FaultText text;
   const std::uint64_t vector = facts.frame.vector;
   const auto subject = subject_of(facts);
-  if (vector == kVirtualizationVector && subject && is_unaccepted(facts.table, *subject)) {
+  const bool is_touch = vector == kVirtualizationVector || is_not_validated(facts);
+  if (is_touch && subject && is_unaccepted(facts.table, *subject)) {
     text.text("touched unaccepted memory at GPA "sv).hex(subject->value());
   } else if (vector == kVirtualizationVector && subject) {
     text.text("EPT violation at GPA "sv).hex(subject->value()).text(", "sv);
     text.text(describe_page(facts.table, *subject).view());
   } else if (vector == kVirtualizationVector && facts.ve) {
     text.text("#VE for "sv).text(exit_reason_name(facts.ve->exit_reason));
+  } else if (is_not_validated(facts)) {
+    text.text("touched memory that is not validated at GPA "sv).hex(subject->value());
+    text.text(", "sv).text(describe_page(facts.table, *subject).view());
+  } else if (vector == kVmmCommunicationVector) {
+    text.text("#VC for "sv).text(describe_error(vector, facts.frame.error).view());
   } else if (vector == kPageFaultVector) {
     text.text("#PF "sv).text(describe_error(vector, facts.frame.error).view());
     text.text(", at address "sv).hex(facts.cr2);

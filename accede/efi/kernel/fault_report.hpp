@@ -4,7 +4,7 @@
 #include "accede/abi/tdx.hpp"
 #include "accede/base/function_ref.hpp"
 #include "accede/base/phys_range.hpp"
-#include "accede/base/text_buffer.hpp"
+#include "accede/efi/kernel/fault_names.hpp"
 #include "accede/efi/kernel/traps.hpp"
 #include "accede/guest/unaccepted_table.hpp"
 
@@ -15,20 +15,6 @@
 #include <string_view>
 
 namespace accede::efi::kernel {
-
-inline constexpr std::uint64_t kNmiVector = 2;
-inline constexpr std::uint64_t kDoubleFaultVector = 8;
-inline constexpr std::uint64_t kPageFaultVector = 14;
-inline constexpr std::uint64_t kVirtualizationVector = 20;
-
-/// "#PF page fault"; "reserved exception" for a vector without a name.
-[[nodiscard]] std::string_view exception_name(std::uint64_t vector);
-
-/// One line of a report, or the message of a fault.
-using FaultText = TextBuffer<200>;
-
-/// What an error code says, e.g. "write, present, supervisor"; empty when the exception has none.
-[[nodiscard]] FaultText describe_error(std::uint64_t vector, std::uint64_t error);
 
 /// The entries that translate an address, from the root down to the leaf or the first absent one.
 struct PageWalk {
@@ -52,6 +38,7 @@ struct PageWalk {
 struct FaultFacts {
   const TrapFrame& frame;
   std::uint64_t cr0, cr2, cr3, cr4;
+  std::uint64_t private_mask;           ///< SEV-SNP's C-bit in CR3 and the page tables; 0: none
   PhysRange image;                      ///< addresses inside are also given relative to it
   const guest::UnacceptedTable* table;  ///< may be null
   std::optional<abi::tdx::VeInfo> ve;   ///< of a #VE

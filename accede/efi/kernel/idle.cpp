@@ -4,8 +4,8 @@
 
 namespace accede::efi::kernel {
 
-void wait_for_interrupt(bool tdx) {
-  if (!tdx) {
+void wait_for_interrupt(guest::PlatformKind kind) {
+  if (kind != guest::PlatformKind::kTdx) {
     // Nothing gets in between: interrupts are recognised only after the instruction behind STI.
     asm volatile("sti; hlt; cli" : : : "memory");
     return;
@@ -17,11 +17,11 @@ void wait_for_interrupt(bool tdx) {
   asm volatile("sti; nop; cli" : : : "memory");
 }
 
-void stop_cpu(bool tdx) {
+void stop_cpu(guest::PlatformKind kind) {
   constexpr std::uint64_t kInterruptsMasked = 1;
   for (;;) {
     asm volatile("cli" : : : "memory");
-    if (tdx) {
+    if (kind == guest::PlatformKind::kTdx) {
       static_cast<void>(vmcall(abi::tdx::Vmcall::kHlt, {.r12 = kInterruptsMasked}));
     } else {
       asm volatile("hlt" : : : "memory");

@@ -9,6 +9,7 @@ namespace {
 namespace cpu = emulator::cpu;
 using abi::tdx::Vmcall;
 using abi::tdx::VmcallStatus;
+using guest::PlatformKind;
 
 constexpr std::uint32_t kApicBase = 0x1B;
 constexpr std::uint64_t kBaseMask = 0x000F'FFFF'FFFF'F000;
@@ -31,55 +32,92 @@ constexpr bool is_native_in_td(ApicRegister reg) {
   return reg == ApicRegister::kEndOfInterrupt;
 }
 
-}  // namespace
-
-std::optional<LocalApic> LocalApic::find(bool tdx) {
-  const std::optional<std::uint64_t> base =
-      tdx ? vmcall_read_msr(kApicBase) : cpu::read_msr(kApicBase);
-  if (!base || (*base & kEnabled) == 0) {
-    return std::nullopt;
+bool write_msr(HostLink host, std::uint32_t msr, std::uint64_t value) {
+  switch (host.kind) {
+    case PlatformKind::kTdx:
+      return vmcall_write_msr(msr, value);
+    case PlatformKind::kSnp:
+      return host.ghcb->write_msr(msr, value);
+    case PlatformKind::kNone:
+      break;
   }
-  // A TD's MMIO is shared memory.
-  const std::uint64_t memory = (*base & kBaseMask) | (tdx ? shared_bit() : 0);
-  return LocalApic{memory, (*base & kX2apicMode) != 0, tdx};
+  cpu::write_msr(msr, value);
+  return true;
 }
 
-bool LocalApic::write(ApicRegister reg, std::uint32_t value) const {
-  if (x2apic_) {
-    if (tdx_ && !is_native_in_td(reg)) {
-      return vmcall_write_msr(msr_of(reg), value);
-    }
-    cpu::write_msr(msr_of(reg), value);
-    return true;
+std::optional<std::uint64_t> read_msr(HostLink host, std::uint32_t msr) {
+  switch (host.kind) {
+    case PlatformKind::kTdx:
+      return vmcall_read_msr(msr);
+    case PlatformKind::kSnp:
+      return host.ghcb->read_msr(msr);
+    case PlatformKind::kNone:
+      break;
   }
-  const std::uint64_t address = base_ + offset_of(reg);
-  if (tdx_) {
-    return vmcall(Vmcall::kRequestMmio,
-                  {.r12 = kFourBytes, .r13 = kWrite, .r14 = address, .r15 = value})
-               .status == VmcallStatus::kSuccess;
+  return cpu::read_msr(msr);
+}
+
+bool write_memory(HostLink host, std::uint64_t address, std::uint32_t value) {
+  switch (host.kind) {
+    case PlatformKind::kTdx:
+      return vmcall(Vmcall::kRequestMmio,
+                    {.r12 = kFourBytes, .r13 = kWrite, .r14 = address, .r15 = value})
+                 .status == VmcallStatus::kSuccess;
+    case PlatformKind::kSnp:
+      return host.ghcb->write32(PhysAddr{address}, value);
+    case PlatformKind::kNone:
+      break;
   }
   *reinterpret_cast<volatile std::uint32_t*>(address) = value;
   return true;
 }
 
-std::optional<std::uint32_t> LocalApic::read(ApicRegister reg) const {
-  std::optional<std::uint64_t> value;
-  if (x2apic_) {
-    value =
-        tdx_ && !is_native_in_td(reg) ? vmcall_read_msr(msr_of(reg)) : cpu::read_msr(msr_of(reg));
-  } else if (tdx_) {
-    const VmcallAnswer answer = vmcall(
-        Vmcall::kRequestMmio, {.r12 = kFourBytes, .r13 = kRead, .r14 = base_ + offset_of(reg)});
-    if (answer.status == VmcallStatus::kSuccess) {
-      value = answer.r11;
+std::optional<std::uint32_t> read_memory(HostLink host, std::uint64_t address) {
+  switch (host.kind) {
+    case PlatformKind::kTdx: {
+      const VmcallAnswer answer =
+          vmcall(Vmcall::kRequestMmio, {.r12 = kFourBytes, .r13 = kRead, .r14 = address});
+      if (answer.status != VmcallStatus::kSuccess) {
+        return std::nullopt;
+      }
+      return static_cast<std::uint32_t>(answer.r11);
     }
-  } else {
-    value = *reinterpret_cast<volatile std::uint32_t*>(base_ + offset_of(reg));
+    case PlatformKind::kSnp:
+      return host.ghcb->read32(PhysAddr{address});
+    case PlatformKind::kNone:
+      break;
   }
-  if (!value) {
+  return *reinterpret_cast<volatile std::uint32_t*>(address);
+}
+
+}  // namespace
+
+std::optional<LocalApic> LocalApic::find(HostLink host) {
+  const std::optional<std::uint64_t> base = read_msr(host, kApicBase);
+  if (!base || (*base & kEnabled) == 0) {
     return std::nullopt;
   }
-  return static_cast<std::uint32_t>(*value);
+  // A TD's MMIO is shared memory.
+  const std::uint64_t shared = host.kind == PlatformKind::kTdx ? shared_bit() : 0;
+  return LocalApic{(*base & kBaseMask) | shared, (*base & kX2apicMode) != 0, host};
+}
+
+/// Who is to be asked for an MSR: in a TD not always the host.
+HostLink LocalApic::asked_for(ApicRegister reg) const {
+  return host_.kind == PlatformKind::kTdx && is_native_in_td(reg) ? HostLink{} : host_;
+}
+
+bool LocalApic::write(ApicRegister reg, std::uint32_t value) const {
+  return x2apic_ ? write_msr(asked_for(reg), msr_of(reg), value)
+                 : write_memory(host_, base_ + offset_of(reg), value);
+}
+
+std::optional<std::uint32_t> LocalApic::read(ApicRegister reg) const {
+  if (!x2apic_) {
+    return read_memory(host_, base_ + offset_of(reg));
+  }
+  const auto value = read_msr(asked_for(reg), msr_of(reg));
+  return value ? std::optional{static_cast<std::uint32_t>(*value)} : std::nullopt;
 }
 
 }  // namespace accede::efi::kernel

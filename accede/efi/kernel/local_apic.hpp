@@ -1,6 +1,8 @@
 // The local APIC's registers, however the machine lets the kernel reach them.
 #pragma once
 
+#include "accede/efi/kernel/host_link.hpp"
+
 #include <cstdint>
 #include <optional>
 
@@ -21,12 +23,13 @@ enum class ApicRegister : std::uint16_t {
   kTimerDivide = 0x3E0,
 };
 
-/// Reads and writes the APIC: MSRs in x2APIC mode, memory in xAPIC mode. In a TD what the host
-/// emulates goes through TDVMCALL (memory always, most MSRs). A value type; stateless.
+/// Reads and writes the APIC: MSRs in x2APIC mode, memory in xAPIC mode. What the host
+/// emulates is asked of it: in a TD by TDVMCALL (memory always, most MSRs), in an SNP guest through
+/// the GHCB (everything). A value type; stateless.
 class LocalApic {
  public:
   /// By IA32_APIC_BASE; nothing when the APIC is off or the host does not tell.
-  [[nodiscard]] static std::optional<LocalApic> find(bool tdx);
+  [[nodiscard]] static std::optional<LocalApic> find(HostLink host);
 
   /// False when the host refuses.
   bool write(ApicRegister reg, std::uint32_t value) const;
@@ -35,11 +38,13 @@ class LocalApic {
   void end_of_interrupt() const { write(ApicRegister::kEndOfInterrupt, 0); }
 
  private:
-  LocalApic(std::uint64_t base, bool x2apic, bool tdx) : base_{base}, x2apic_{x2apic}, tdx_{tdx} {}
+  LocalApic(std::uint64_t base, bool x2apic, HostLink host)
+      : base_{base}, x2apic_{x2apic}, host_{host} {}
+  [[nodiscard]] HostLink asked_for(ApicRegister reg) const;
 
   std::uint64_t base_;  ///< xAPIC, in a TD with the shared bit
   bool x2apic_;
-  bool tdx_;
+  HostLink host_;
 };
 
 }  // namespace accede::efi::kernel

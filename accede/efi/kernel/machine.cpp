@@ -2,6 +2,7 @@
 
 #include "accede/abi/efi.hpp"
 #include "accede/efi/kernel/gdt.hpp"
+#include "accede/efi/kernel/ghcb_page.hpp"
 #include "accede/efi/kernel/idle.hpp"
 #include "accede/efi/kernel/panic.hpp"
 #include "accede/efi/kernel/timer.hpp"
@@ -32,9 +33,16 @@ constinit Segments g_segments;
 constinit Traps g_traps;
 constinit Timer g_timer;
 constinit PageTableStorage g_page_tables{};
+// The host reads and writes it while it is shared.
+constinit abi::ghcb::GhcbPage g_ghcb_page{};
 
 PhysAddr address_of(const char* symbol) {
   return PhysAddr{reinterpret_cast<std::uint64_t>(symbol)};
+}
+
+guest::GhcbRef ghcb_page() {
+  return {.page = &g_ghcb_page,
+          .address = PhysAddr{reinterpret_cast<std::uintptr_t>(&g_ghcb_page)}};
 }
 
 /// Ranges out of the firmware's map.
@@ -54,11 +62,15 @@ struct RangeList {
   [[nodiscard]] std::span<const PhysRange> view() const { return {ranges.data(), count}; }
 };
 
+bool is_device(abi::efi::MemoryType type) {
+  using abi::efi::MemoryType;
+  return type == MemoryType::kMemoryMappedIo || type == MemoryType::kMemoryMappedIoPortSpace;
+}
+
 /// Memory that the kernel or the firmware will touch; the rest is only mapped where it is easy.
 bool is_used(abi::efi::MemoryType type) {
   using abi::efi::MemoryType;
-  return type != MemoryType::kReserved && type != MemoryType::kUnusable &&
-         type != MemoryType::kMemoryMappedIo && type != MemoryType::kMemoryMappedIoPortSpace;
+  return type != MemoryType::kReserved && type != MemoryType::kUnusable && !is_device(type);
 }
 
 /// Uses the stack until there is none. Each frame is needed after the call, so that the compiler
@@ -77,23 +89,30 @@ void read_byte(PhysAddr address) {
 
 }  // namespace
 
-Machine::Machine(const BootReader& boot, bool tdx)
+Machine::Machine(const BootReader& boot, MachinePlatform& platform, HostLink host)
     : boot_{boot},
-      tdx_{tdx},
+      platform_{platform},
+      host_{host},
       clock_{boot.info().tsc_hz, boot.info().tsc_entry},
-      console_{PortIo{tdx}},
+      console_{PortIo{host}},
       power_{PhysAddr{boot.info().efi_system_table}},
-      page_tables_{g_page_tables, PagingFeatures::of_cpu(), 0} {}
+      page_tables_{g_page_tables, PagingFeatures::of_cpu(), platform.private_mask()} {}
 
 void Machine::start() {
-  console_.init();
+  if (!is_snp()) {
+    console_.init();
+  }
   g_segments.load();
-  g_traps.load(console_, boot_.image(), tdx_);
-  set_last_words({.console = &console_, .power = &power_, .tdx = tdx_});
+  g_traps.load(console_, boot_.image(), host_.kind, page_tables_.private_mask());
+  set_last_words({.console = &console_, .power = &power_, .host = host_});
   map_memory();
+  if (is_snp()) {
+    share_ghcb();
+    console_.init();
+  }
   // The timer wakes the CPU when it is idle; without one an idle kernel sleeps longer than it
   // wants.
-  if (const auto started = g_timer.start(g_traps, clock_, PortIo{tdx_}, tdx_); !started) {
+  if (const auto started = g_timer.start(g_traps, clock_, host_); !started) {
     console_.write("accede-guest: no timer: "sv);
     console_.write(to_string(started.error()));
     console_.write("\n"sv);
@@ -110,8 +129,9 @@ void Machine::map_memory() {
   for (std::size_t i = 0; map && i < map->size(); ++i) {
     const auto range = map->range(i);
     const auto type = static_cast<abi::efi::MemoryType>((*map)[i].type);
-    if (!range || range->empty() || type == abi::efi::MemoryType::kMemoryMappedIo ||
-        (!is_used(type) && range->end() > reach)) {
+    // Reserved memory counts as RAM: most of it is single pages that the firmware keeps, and what
+    // is a device's is used by nobody here.
+    if (!range || range->empty() || is_device(type) || (!is_used(type) && range->end() > reach)) {
       continue;
     }
     ram.add(*range);
@@ -133,6 +153,29 @@ void Machine::map_memory() {
   if (!loaded) {
     kernel::panic(to_string(loaded.error()));
   }
+}
+
+void Machine::share_ghcb() {
+  const auto shared =
+      open_ghcb(platform_, ghcb_page(), [this](guest::Visibility to) { return map_ghcb(to); });
+  if (!shared) {
+    kernel::panic(shared.error().text().view());
+  }
+  host_.ghcb->use(ghcb_page());
+}
+
+void Machine::take_ghcb_back() {
+  host_.ghcb->use({});
+  const auto taken =
+      close_ghcb(platform_, ghcb_page(), [this](guest::Visibility to) { return map_ghcb(to); });
+  if (!taken) {
+    kernel::panic(taken.error().text().view());
+  }
+}
+
+std::expected<void, PageTablesError> Machine::map_ghcb(guest::Visibility visibility) {
+  return page_tables_.map(PhysRange::page(ghcb_page().address, PageSize::k4K),
+                          PageAccess::kReadWrite, visibility);
 }
 
 void Machine::write_line(std::string_view line) const {
@@ -185,18 +228,25 @@ void Machine::jump(const NextKernelEntry& next) {
   if (const auto mapped = page_tables_.map(next.image, PageAccess::kReadWriteExecute); !mapped) {
     kernel::panic(to_string(mapped.error()));
   }
+  if (is_snp()) {
+    // Last of all: without it a panic is not heard. The next kernel takes the page for free memory.
+    take_ghcb_back();
+  }
   jump_to_kernel(next);
 }
 
-void Machine::power_off() const {
+void Machine::power_off() {
   prepare_jump();
+  if (is_snp()) {
+    take_ghcb_back();
+  }
   power_.power_off();
-  stop_cpu(tdx_);
+  stop_cpu(host_.kind);
 }
 
 void Machine::idle() const {
   disable_interrupts();
-  wait_for_interrupt(tdx_);
+  wait_for_interrupt(host_.kind);
   enable_interrupts();
 }
 

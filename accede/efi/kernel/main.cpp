@@ -10,24 +10,27 @@ namespace {
 
 constinit RunStorage g_run{};
 
-/// Nothing is there to say anything with yet but the serial port.
-[[noreturn]] void give_up(std::string_view what, bool tdx) {
-  const Console console{PortIo{tdx}};
+/// Nothing is there to say anything with yet but the serial port; in an SNP guest not even that.
+[[noreturn]] void give_up(std::string_view what, HostLink host) {
+  const Console console{PortIo{host}};
   console.init();
-  set_last_words({.console = &console, .tdx = tdx});
+  set_last_words({.console = &console, .host = host});
   panic(what);
 }
 
 [[noreturn]] void start(const BootInfo& boot) {
   auto platform = MachinePlatform::detect();
   if (!platform) {
-    give_up(platform.error(), false);
+    give_up(platform.error(), {});
   }
+  GhcbMsr ghcb_msr;
+  Ghcb ghcb{ghcb_msr};
+  const HostLink host{.kind = platform->kind(), .ghcb = &ghcb};
   const auto reader = BootReader::make(boot, PhysWindow{});
   if (!reader) {
-    give_up(reader.error().text().view(), platform->is_tdx());
+    give_up(reader.error().text().view(), host);
   }
-  Machine machine{*reader, platform->is_tdx()};
+  Machine machine{*reader, *platform, host};
   machine.start();
   const Options options = parse_options(reader->command_line(), [&](const OptionProblem& problem) {
     machine.write_line(error_line(problem).view());

@@ -91,7 +91,7 @@ PhysAddr PageTables::reach() const {
   return PhysAddr{1ULL << std::clamp(features_.physical_bits, 32U, kReachableBits)};
 }
 
-std::uint64_t PageTables::leaf(std::uint64_t address, unsigned level, PageAccess access) const {
+std::uint64_t PageTables::leaf_bits(PageAccess access, guest::Visibility visibility) const {
   if (access == PageAccess::kNone) {
     return 0;
   }
@@ -99,8 +99,9 @@ std::uint64_t PageTables::leaf(std::uint64_t address, unsigned level, PageAccess
   const bool executable =
       access == PageAccess::kReadExecute || access == PageAccess::kReadWriteExecute;
   // Accessed and dirty from the start: the CPU never has to write here.
-  return address | private_mask_ | kPresent | kAccessed | kDirty | (writable ? kWritable : 0) |
-         (level > 1 ? kLarge : 0) | (executable || !features_.no_execute ? 0 : kNoExecute);
+  return (visibility == guest::Visibility::kPrivate ? private_mask_ : 0) | kPresent | kAccessed |
+         kDirty | (writable ? kWritable : 0) |
+         (executable || !features_.no_execute ? 0 : kNoExecute);
 }
 
 /// The table that `entry` of `level` refers to. An absent entry gets an empty one, a large page one
@@ -134,18 +135,22 @@ bool PageTables::may_be_leaf(unsigned level, std::uint64_t at, std::uint64_t end
 
 std::expected<std::uint64_t, PageTablesError> PageTables::map_first(std::uint64_t at,
                                                                     std::uint64_t end,
-                                                                    PageAccess access) {
+                                                                    std::uint64_t bits) {
+  const auto leaf = [bits](std::uint64_t address, unsigned level) {
+    return bits == 0 ? 0 : address | bits | (level > 1 ? kLarge : 0);
+  };
   PageTable* table = storage_.data();
   for (unsigned level = kRootLevel;; --level) {
     std::uint64_t& entry = table->entries[index_of(at, level)];
-    const std::uint64_t covered_end = at / size_of(level) * size_of(level) + size_of(level);
+    const std::uint64_t covered_begin = at / size_of(level) * size_of(level);
     const bool is_table = level > 1 && (entry & kPresent) != 0 && (entry & kLarge) == 0;
     if (!is_table && may_be_leaf(level, at, end)) {
-      entry = leaf(at, level, access);
+      entry = leaf(at, level);
       return at + size_of(level);
     }
-    if (access == PageAccess::kNone && (entry & kPresent) == 0) {
-      return std::min(covered_end, end);
+    // A page that is like that already is not split.
+    if (!is_table && entry == leaf(covered_begin, level)) {
+      return std::min(covered_begin + size_of(level), end);
     }
     table = table_behind(entry, level);
     if (table == nullptr) {
@@ -154,15 +159,17 @@ std::expected<std::uint64_t, PageTablesError> PageTables::map_first(std::uint64_
   }
 }
 
-std::expected<void, PageTablesError> PageTables::map(PhysRange range, PageAccess access) {
+std::expected<void, PageTablesError> PageTables::map(PhysRange range, PageAccess access,
+                                                     guest::Visibility visibility) {
   ACCEDE_ASSERT(range.begin().is_aligned(4_KiB) && range.end().is_aligned(4_KiB));
   const std::uint64_t end = range.end().value();
   if (range.end() > reach()) {
     return std::unexpected{PageTablesError::kTooHigh};
   }
+  const std::uint64_t bits = leaf_bits(access, visibility);
   std::expected<void, PageTablesError> result;
   for (std::uint64_t at = range.begin().value(); at < end;) {
-    const auto next = map_first(at, end, access);
+    const auto next = map_first(at, end, bits);
     if (!next) {
       result = std::unexpected{next.error()};
       break;
@@ -185,22 +192,17 @@ std::expected<void, PageTablesError> PageTables::map_machine(std::span<const Phy
       end = std::max(end, range.end().align_up(1_GiB));
     }
   }
-  if (auto mapped = map(*PhysRange::make(PhysAddr{4096}, end), PageAccess::kReadWrite); !mapped) {
-    return mapped;
-  }
+  auto mapped = map(*PhysRange::make(PhysAddr{4096}, end), PageAccess::kReadWrite,
+                    guest::Visibility::kShared);
   for (const PhysRange& range : ram) {
-    // Whole 2 MiB pages: what else lies in the last one is nobody's.
-    const PhysRange pages =
-        *PhysRange::make(range.begin().align_down(2_MiB), range.end().align_up(2_MiB));
-    if (pages.end() <= end) {
-      continue;
-    }
-    const PhysRange rest = *PhysRange::make(std::max(pages.begin(), end), pages.end());
-    if (auto mapped = map(rest, PageAccess::kReadWrite); !mapped) {
-      return mapped;
+    // Beyond, whole 2 MiB pages: what else lies in the first and the last one is nobody's.
+    const PhysAddr first = range.begin() < end ? range.begin() : range.begin().align_down(2_MiB);
+    const PhysAddr last = range.end() <= end ? range.end() : range.end().align_up(2_MiB);
+    if (mapped && first < last) {
+      mapped = map(*PhysRange::make(first, last), PageAccess::kReadWrite);
     }
   }
-  return {};
+  return mapped;
 }
 
 std::expected<void, PageTablesError> PageTables::build(const AddressPlan& plan) {

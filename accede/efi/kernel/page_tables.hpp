@@ -3,6 +3,7 @@
 
 #include "accede/base/phys_range.hpp"
 #include "accede/base/units.hpp"
+#include "accede/guest/platform.hpp"
 
 #include <array>
 #include <cstddef>
@@ -43,7 +44,7 @@ enum class PageTablesError : std::uint8_t {
 
 /// What build() maps. All ranges are 4 KiB aligned; later members win over earlier ones.
 struct AddressPlan {
-  std::span<const PhysRange> ram{};         ///< to be reached, accepted or not
+  std::span<const PhysRange> ram{};         ///< to be reached, accepted or not; private
   std::span<const PhysRange> executable{};  ///< may run and be written: EFI runtime services code
   PhysRange image{};                        ///< the kernel with its .bss; outside text and rodata
                                             ///< it can be written
@@ -54,13 +55,17 @@ struct AddressPlan {
 
 /// An identity mapping of four levels.
 ///
+/// In an SNP guest memory is reached with the C-bit; what the plan does not call RAM is taken for a
+/// device, which has none. Elsewhere the two look alike.
+///
 /// Nothing outside `executable` and `text` may be executed (where the CPU has no-execute), nothing
 /// in `text` and `rodata` can be written, the page at 0 is not there. Invariant: a table of the
 /// storage is referred to by one entry. Thread-compatible; one CPU.
 class PageTables {
  public:
-  /// `storage` (its addresses are physical ones) outlives the object. `private_mask`: a bit that is
-  /// set in every entry and in CR3 (SEV's C-bit; 0 in a TD and on a plain machine).
+  /// `storage` (its addresses are physical ones) outlives the object. `private_mask`: the bit that
+  /// makes a page private: in CR3, in whatever points to a table, in the leaves of memory (SEV's
+  /// C-bit; 0 in a TD and on a plain machine).
   PageTables(std::span<PageTable> storage, PagingFeatures features, std::uint64_t private_mask);
   PageTables(const PageTables&) = delete;
   PageTables& operator=(const PageTables&) = delete;
@@ -70,8 +75,11 @@ class PageTables {
   [[nodiscard]] std::expected<void, PageTablesError> build(const AddressPlan& plan);
 
   /// Gives `range` (4 KiB aligned) these rights, splitting larger pages where it must. Takes effect
-  /// at once when the tables are loaded.
-  [[nodiscard]] std::expected<void, PageTablesError> map(PhysRange range, PageAccess access);
+  /// at once when the tables are loaded. `visibility` chooses the mapping alone: what the pages are
+  /// is between the platform and the caller.
+  [[nodiscard]] std::expected<void, PageTablesError> map(
+      PhysRange range, PageAccess access,
+      guest::Visibility visibility = guest::Visibility::kPrivate);
 
   /// Makes them the CPU's, with write protection and no-execute enforced in ring 0. Error:
   /// kFiveLevels. Precondition: build() succeeded, the running code and its stack are in it.
@@ -79,17 +87,19 @@ class PageTables {
 
   /// The value of CR3.
   [[nodiscard]] std::uint64_t root() const;
+  [[nodiscard]] std::uint64_t private_mask() const { return private_mask_; }
   [[nodiscard]] std::size_t tables_used() const { return used_; }
 
  private:
   [[nodiscard]] PhysAddr reach() const;
   [[nodiscard]] PageTable* table_behind(std::uint64_t& entry, unsigned level);
-  [[nodiscard]] std::uint64_t leaf(std::uint64_t address, unsigned level, PageAccess access) const;
+  /// The bits of a leaf besides its address and size; 0: not present.
+  [[nodiscard]] std::uint64_t leaf_bits(PageAccess access, guest::Visibility visibility) const;
   [[nodiscard]] bool may_be_leaf(unsigned level, std::uint64_t at, std::uint64_t end) const;
   /// Maps what of [at, end) the entry at `at` covers; returns where it ended.
   [[nodiscard]] std::expected<std::uint64_t, PageTablesError> map_first(std::uint64_t at,
                                                                         std::uint64_t end,
-                                                                        PageAccess access);
+                                                                        std::uint64_t bits);
   [[nodiscard]] std::expected<void, PageTablesError> map_machine(std::span<const PhysRange> ram);
 
   std::span<PageTable> storage_;

@@ -15,6 +15,19 @@ constinit LastWords g_last_words;
 constinit unsigned g_depth = 0;
 constinit TextBuffer<200> g_message;
 
+/// May well be the end: a host stops a guest that says so.
+void tell_host(std::string_view message) {
+  switch (g_last_words.host.kind) {
+    case guest::PlatformKind::kTdx:
+      return vmcall_report_fatal_error(message);
+    case guest::PlatformKind::kSnp:
+      // The protocol has no room for a text.
+      return g_last_words.host.ghcb->terminate(abi::ghcb::kTerminateGeneral);
+    case guest::PlatformKind::kNone:
+      return;
+  }
+}
+
 }  // namespace
 
 void set_last_words(const LastWords& last_words) {
@@ -24,7 +37,7 @@ void set_last_words(const LastWords& last_words) {
 unsigned begin_fault(std::string_view message) {
   asm volatile("cli" : : : "memory");
   if (++g_depth > 2) {
-    stop_cpu(g_last_words.tdx);
+    stop_cpu(g_last_words.host.kind);
   }
   improve_fault_message(message);
   return g_depth;
@@ -45,13 +58,11 @@ void stop() {
     g_last_words.console->write(fault_line(message).view());
     g_last_words.console->write("\n"sv);
   }
-  if (g_last_words.tdx) {
-    vmcall_report_fatal_error(message);
-  }
+  tell_host(message);
   if (g_last_words.power != nullptr) {
     g_last_words.power->power_off();
   }
-  stop_cpu(g_last_words.tdx);
+  stop_cpu(g_last_words.host.kind);
 }
 
 void panic(std::string_view message) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "accede/efi/kernel/console.hpp"
+#include "accede/efi/kernel/host_link.hpp"
 #include "accede/efi/kernel/power.hpp"
 
 #include <string_view>
@@ -12,7 +13,7 @@ namespace accede::efi::kernel {
 struct LastWords {
   const Console* console = nullptr;
   const Power* power = nullptr;  ///< to power off afterwards
-  bool tdx = false;              ///< tell the host too (TDVMCALL<ReportFatalError>)
+  HostLink host{};               ///< to tell the host too: TDVMCALL<ReportFatalError>, termination
 };
 
 /// To be called once, early: before it, panic() only halts. What it points to must live for ever.

@@ -17,20 +17,34 @@ constexpr std::uint64_t kWrite = 1;
 }  // namespace
 
 std::uint8_t PortIo::in8(std::uint16_t port) const {
-  if (!tdx_) {
-    return cpu::in8(port);
+  constexpr std::uint8_t kNobody = 0xFF;
+  switch (host_.kind) {
+    case guest::PlatformKind::kTdx: {
+      const VmcallAnswer answer = vmcall(Vmcall::kIo, {.r12 = kOneByte, .r13 = kRead, .r14 = port});
+      return answer.status == VmcallStatus::kSuccess ? static_cast<std::uint8_t>(answer.r11)
+                                                     : kNobody;
+    }
+    case guest::PlatformKind::kSnp:
+      return host_.ghcb->in8(port).value_or(kNobody);
+    case guest::PlatformKind::kNone:
+      break;
   }
-  const VmcallAnswer answer = vmcall(Vmcall::kIo, {.r12 = kOneByte, .r13 = kRead, .r14 = port});
-  return answer.status == VmcallStatus::kSuccess ? static_cast<std::uint8_t>(answer.r11) : 0xFF;
+  return cpu::in8(port);
 }
 
 void PortIo::out8(std::uint16_t port, std::uint8_t value) const {
-  if (!tdx_) {
-    cpu::out8(port, value);
-    return;
+  switch (host_.kind) {
+    case guest::PlatformKind::kTdx:
+      static_cast<void>(
+          vmcall(Vmcall::kIo, {.r12 = kOneByte, .r13 = kWrite, .r14 = port, .r15 = value}));
+      return;
+    case guest::PlatformKind::kSnp:
+      static_cast<void>(host_.ghcb->out8(port, value));
+      return;
+    case guest::PlatformKind::kNone:
+      break;
   }
-  static_cast<void>(
-      vmcall(Vmcall::kIo, {.r12 = kOneByte, .r13 = kWrite, .r14 = port, .r15 = value}));
+  cpu::out8(port, value);
 }
 
 }  // namespace accede::efi::kernel

@@ -76,11 +76,11 @@ std::expected<std::uint32_t, TimerError> Timer::ticks_a_period(const Clock& cloc
   return static_cast<std::uint32_t>(period);
 }
 
-std::expected<void, TimerError> Timer::start(Traps& traps, const Clock& clock, PortIo ports,
-                                             bool tdx) {
+std::expected<void, TimerError> Timer::start(Traps& traps, const Clock& clock, HostLink host) {
+  const PortIo ports{host};
   ports.out8(kFirstPicMask, 0xFF);
   ports.out8(kSecondPicMask, 0xFF);
-  apic_ = LocalApic::find(tdx);
+  apic_ = LocalApic::find(host);
   if (!apic_) {
     return std::unexpected{TimerError::kNoApic};
   }

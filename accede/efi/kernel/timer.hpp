@@ -36,7 +36,7 @@ class Timer {
   /// fast the APIC counts (10 ms, more when the host takes the CPU away) and starts counting.
   /// Interrupts stay off: the caller enables them.
   [[nodiscard]] std::expected<void, TimerError> start(Traps& traps, const Clock& clock,
-                                                      PortIo ports, bool tdx);
+                                                      HostLink host);
   /// Stops counting. An interrupt that is pending already still comes once interrupts are enabled.
   /// Before a kexec.
   void stop();

@@ -53,10 +53,12 @@ void kernel_trap(TrapFrame* frame) {
   g_traps->handle(*frame);
 }
 
-void Traps::load(const Console& console, PhysRange image, bool tdx) {
+void Traps::load(const Console& console, PhysRange image, guest::PlatformKind platform,
+                 std::uint64_t private_mask) {
   console_ = &console;
   image_ = image;
-  tdx_ = tdx;
+  platform_ = platform;
+  private_mask_ = private_mask;
   for (std::size_t vector = 0; vector < gates_.size(); ++vector) {
     const auto entry =
         reinterpret_cast<std::uintptr_t>(kernel_trap_entries) + vector * kEntryStride;
@@ -90,13 +92,15 @@ void Traps::handle(TrapFrame& frame) {
 
 void Traps::fault(const TrapFrame& frame) {
   // Before anything else: a #VE that comes while the information of one is pending is a #DF.
-  const bool has_info = tdx_ && frame.vector == kVirtualizationVector;
+  const bool has_info =
+      platform_ == guest::PlatformKind::kTdx && frame.vector == kVirtualizationVector;
   const auto ve = has_info ? virtualization_exception_info() : std::nullopt;
   const FaultFacts facts{.frame = frame,
                          .cr0 = cpu::read_cr0(),
                          .cr2 = read_cr2(),
                          .cr3 = cpu::read_cr3(),
                          .cr4 = cpu::read_cr4(),
+                         .private_mask = private_mask_,
                          .image = image_,
                          .table = table_,
                          .ve = ve};

@@ -4,6 +4,7 @@
 
 #include "accede/base/phys_range.hpp"
 #include "accede/efi/kernel/console.hpp"
+#include "accede/guest/platform.hpp"
 #include "accede/guest/unaccepted_table.hpp"
 
 #include <array>
@@ -35,9 +36,11 @@ class Traps {
   Traps& operator=(const Traps&) = delete;
 
   /// Makes this the CPU's table. Faults are reported on `console` (see also panic.hpp) with
-  /// addresses relative to `image`; `tdx`: a #VE has information to fetch. Preconditions:
-  /// interrupts are off; Segments are loaded; memory is mapped at its physical address.
-  void load(const Console& console, PhysRange image, bool tdx);
+  /// addresses relative to `image`; in a TD a #VE has information to fetch. `private_mask`: see
+  /// PageTables. Preconditions: interrupts are off; Segments are loaded; memory is mapped at its
+  /// physical address.
+  void load(const Console& console, PhysRange image, guest::PlatformKind platform,
+            std::uint64_t private_mask);
 
   /// What fault reports ask for the state of a page. May be null: then nobody keeps a table.
   void set_table(const guest::UnacceptedTable* table) { table_ = table; }
@@ -68,7 +71,8 @@ class Traps {
   const guest::UnacceptedTable* table_ = nullptr;
   PhysRange image_;
   Entry stray_handler_;
-  bool tdx_ = false;
+  guest::PlatformKind platform_ = guest::PlatformKind::kNone;
+  std::uint64_t private_mask_ = 0;
 };
 
 }  // namespace accede::efi::kernel

@@ -41,14 +41,26 @@ bool has_5_levels() {
   return (cpu::read_cr4() & kLa57) != 0;
 }
 
+/// Pointers to tables need no C-bit: the processor reads tables as private memory whatever they say
+/// (reference: SEV-SNP 2.4). What lies in tables that were not needed does not matter.
+void set_in_leaves(std::span<PageTable> tables, std::uint64_t private_mask) {
+  constexpr std::uint64_t kLeaf = 1 << 7;
+  for (PageTable& table : tables) {
+    for (std::uint64_t& entry : table.entries) {
+      entry |= (entry & kLeaf) != 0 ? private_mask : 0;
+    }
+  }
+}
+
 }  // namespace
 
-EntryPlan EntryPlan::make(std::span<const PhysRange> ranges) {
+EntryPlan EntryPlan::make(std::span<const PhysRange> ranges, std::uint64_t private_mask) {
   // The processor cannot change between four and five levels on the way.
   // 2 MiB leaves: a large page must not reach over memory of several cache types.
   EntryPlan plan{.leaf = PageSize::k2M,
                  .levels = has_5_levels() ? IdentityMap::Levels::k5 : IdentityMap::Levels::k4,
-                 .tables = 0};
+                 .tables = 0,
+                 .private_mask = private_mask};
   plan.tables = IdentityMap::tables_for({&kFirst4GiB, 1}, plan.leaf, plan.levels) +
                 IdentityMap::tables_for(ranges, plan.leaf, plan.levels);
   return plan;
@@ -58,13 +70,14 @@ std::optional<PhysAddr> prepare_entry(const EntryPlan& plan, PhysRange memory,
                                       std::span<const PhysRange> ranges) {
   ACCEDE_ASSERT(memory.size() >= plan.bytes() && memory.begin().is_aligned(4_KiB));
   new (reinterpret_cast<void*>(memory.begin().value())) EntryPage{.gdt = {0, 0, kCode, kData}};
-  const PhysAddr tables = memory.begin() + 4_KiB;
-  IdentityMap map{
-      {reinterpret_cast<PageTable*>(tables.value()), plan.tables}, tables, plan.leaf, plan.levels};
+  const PhysAddr where = memory.begin() + 4_KiB;
+  const std::span tables{reinterpret_cast<PageTable*>(where.value()), plan.tables};
+  IdentityMap map{tables, where, plan.leaf, plan.levels};
   bool mapped = map.map(kFirst4GiB);
   for (const PhysRange range : ranges) {
     mapped = mapped && map.map(range);
   }
+  set_in_leaves(tables, plan.private_mask);
   return mapped ? std::optional{map.root()} : std::nullopt;
 }
 

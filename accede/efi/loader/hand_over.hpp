@@ -24,9 +24,13 @@ struct EntryPlan {
   PageSize leaf = PageSize::k2M;
   firmware::IdentityMap::Levels levels = firmware::IdentityMap::Levels::k4;
   std::size_t tables = 0;
+  std::uint64_t private_mask = 0;  ///< set in every leaf
 
-  /// For page tables that map the first 4 GiB and `ranges`, for this processor.
-  [[nodiscard]] static EntryPlan make(std::span<const PhysRange> ranges);
+  /// For page tables that map the first 4 GiB and `ranges`, for this processor. `private_mask`: the
+  /// C-bit of an SNP guest, else 0. It is set for what is no memory there too: a kernel uses no
+  /// device before it has its own tables.
+  [[nodiscard]] static EntryPlan make(std::span<const PhysRange> ranges,
+                                      std::uint64_t private_mask);
   /// Memory for it, page aligned.
   [[nodiscard]] Bytes bytes() const { return Bytes{(tables + 1) * 4096}; }
 };

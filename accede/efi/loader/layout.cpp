@@ -43,7 +43,7 @@ std::size_t most_descriptors(const Firmware& firmware) {
 
 /// The small things, which the kernel or we need before it knows its memory.
 Outcome<void> place_data(const Firmware& firmware, LoaderMemory& memory, const LinuxSetup& setup,
-                         const LoaderOptions& options, PhysRange program, Layout& layout) {
+                         const LoaderOptions& options, Layout& layout) {
   const std::size_t entries = most_descriptors(firmware);
   struct Piece {
     PhysRange& place;
@@ -62,7 +62,13 @@ Outcome<void> place_data(const Firmware& firmware, LoaderMemory& memory, const L
     }
     piece.place = *place;
   }
-  layout.plan = EntryPlan::make(layout.mapped(program));
+  return {};
+}
+
+/// After all others: the page tables map them.
+Outcome<void> place_entry(LoaderMemory& memory, PhysRange program, std::uint64_t private_mask,
+                          Layout& layout) {
+  layout.plan = EntryPlan::make(layout.mapped(program), private_mask);
   const auto entry = memory.allocate(
       // Where the tables map themselves: the kernel reads them before it has its own.
       {.size = layout.plan.bytes(), .limit = PhysAddr{(4_GiB).value()}}, "page tables"sv);
@@ -76,7 +82,8 @@ Outcome<void> place_data(const Firmware& firmware, LoaderMemory& memory, const L
 }  // namespace
 
 Outcome<Layout> lay_out(const Firmware& firmware, LoaderMemory& memory, const Linux& files,
-                        const LoaderOptions& options, PhysRange program) {
+                        const LoaderOptions& options, PhysRange program,
+                        std::uint64_t private_mask) {
   const LinuxSetup& setup = files.setup;
   const auto kernel = place_file(memory, setup.kernel_place(), options.place_high, "the kernel"sv);
   if (!kernel) {
@@ -97,7 +104,10 @@ Outcome<Layout> lay_out(const Firmware& firmware, LoaderMemory& memory, const Li
     }
     layout.initrd = *initrd;
   }
-  if (const auto placed = place_data(firmware, memory, setup, options, program, layout); !placed) {
+  if (const auto placed = place_data(firmware, memory, setup, options, layout); !placed) {
+    return std::unexpected{placed.error()};
+  }
+  if (const auto placed = place_entry(memory, program, private_mask, layout); !placed) {
     return std::unexpected{placed.error()};
   }
   return layout;

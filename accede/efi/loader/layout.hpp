@@ -34,11 +34,11 @@ struct Layout {
   }
 };
 
-/// Finds a place for all of it. `program`: where the loader lies. Errors: OutOfResources,
-/// Unsupported.
+/// Finds a place for all of it. `program`: where the loader lies; `private_mask`: as
+/// EntryPlan::make() takes it. Errors: OutOfResources, Unsupported.
 [[nodiscard]] Outcome<Layout> lay_out(const Firmware& firmware, LoaderMemory& memory,
                                       const Linux& files, const LoaderOptions& options,
-                                      PhysRange program);
+                                      PhysRange program, std::uint64_t private_mask);
 
 /// Brings kernel, initrd and command line to their places, and makes GDT and page tables. Returns
 /// the root page table. Errors: LoadError, OutOfResources, Unsupported. Precondition: all memory of

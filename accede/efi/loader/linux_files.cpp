@@ -8,7 +8,25 @@ namespace accede::efi::loader {
 using namespace std::string_view_literals;
 using abi::efi::Status;
 using firmware::LinuxSetup;
+using guest::PlatformKind;
 using image::BzImage;
+using image::Knows;
+
+namespace {
+
+Knows accepts_on(PlatformKind platform, const image::UnacceptedSupport& support) {
+  switch (platform) {
+    case PlatformKind::kTdx:
+      return support.accepts_on_tdx();
+    case PlatformKind::kSnp:
+      return support.accepts_on_snp();
+    case PlatformKind::kNone:
+      break;
+  }
+  return support.accepts;
+}
+
+}  // namespace
 
 std::string_view Linux::release() const {
   const std::string_view version = image.version_text();
@@ -17,7 +35,7 @@ std::string_view Linux::release() const {
 }
 
 Outcome<Linux> read_linux(const Firmware& firmware, LoaderMemory& memory,
-                          const LoaderOptions& options, bool tdx) {
+                          const LoaderOptions& options, PlatformKind platform) {
   const auto file = memory.read_file(options.kernel);
   if (!file) {
     return std::unexpected{file.error()};
@@ -37,10 +55,9 @@ Outcome<Linux> read_linux(const Firmware& firmware, LoaderMemory& memory,
   if (const auto good = setup->check_command_line(options.command_line); !good) {
     return problem(Status::kInvalidParameter, good.error());
   }
-  const image::UnacceptedSupport support = image::find_unaccepted_support(*file);
   Linux linux_files{.image = *parsed,
                     .setup = *setup,
-                    .accepts = tdx ? support.accepts_on_tdx() : support.accepts,
+                    .accepts = accepts_on(platform, image::find_unaccepted_support(*file)),
                     .initrd = std::nullopt};
   if (!options.initrd.empty()) {
     auto initrd = VolumeFile::open(firmware, options.initrd);

@@ -6,6 +6,7 @@
 #include "accede/efi/loader/problem.hpp"
 #include "accede/efi/loader/volume_file.hpp"
 #include "accede/firmware/linux_setup.hpp"
+#include "accede/guest/platform.hpp"
 #include "accede/image/bzimage.hpp"
 #include "accede/image/unaccepted_support.hpp"
 
@@ -26,9 +27,9 @@ struct Linux {
   [[nodiscard]] std::string_view release() const;
 };
 
-/// Reads the kernel, opens the initrd, checks the command line. `tdx`: the kernel will have to
-/// accept as a TDX guest. Errors: LoadError, InvalidParameter.
+/// Reads the kernel, opens the initrd, checks the command line. `platform`: where the kernel will
+/// have to accept. Errors: LoadError, InvalidParameter.
 [[nodiscard]] Outcome<Linux> read_linux(const Firmware& firmware, LoaderMemory& memory,
-                                        const LoaderOptions& options, bool tdx);
+                                        const LoaderOptions& options, guest::PlatformKind platform);
 
 }  // namespace accede::efi::loader

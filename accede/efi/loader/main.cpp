@@ -6,6 +6,7 @@
 
 #include "accede/abi/linux_boot.hpp"
 #include "accede/efi/departure.hpp"
+#include "accede/efi/ghcb_page.hpp"
 #include "accede/efi/last_words.hpp"
 #include "accede/efi/loader/hand_over.hpp"
 #include "accede/efi/loader/layout.hpp"
@@ -22,6 +23,7 @@
 #include <algorithm>
 #include <array>
 #include <new>
+#include <optional>
 
 namespace accede::efi::loader {
 
@@ -162,7 +164,7 @@ Outcome<void> leave(const Firmware& firmware, MachinePlatform& platform, Departu
   if (machine != nullptr) {
     machine->loader_exits_boot_services(machine);
   }
-  const LastWords last_words{firmware, platform.is_tdx()};
+  const LastWords last_words{firmware, platform.kind()};
   if (const auto left = departure.exit(); !left) {
     if (departure.firmware_is_intact()) {
       departure.cancel();
@@ -204,6 +206,21 @@ Outcome<PhysRange> own_program(const Firmware& firmware) {
   return *range;
 }
 
+/// So that memory is accepted by lists. Without the page it only takes longer.
+void share_ghcb(const Firmware& firmware, MachinePlatform& platform,
+                std::optional<GhcbMemory>& ghcb) {
+  constexpr std::string_view kWithout = "memory is accepted page by page: "sv;
+  const auto room = GhcbRoom::reserve(firmware);
+  if (!room) {
+    say(firmware, kWithout, room.error().what);
+    return;
+  }
+  ghcb.emplace(firmware, platform, *room);
+  if (const auto shared = ghcb->share(); !shared) {
+    say(firmware, kWithout, shared.error());
+  }
+}
+
 /// Returns only with a problem.
 Outcome<void> run(const Firmware& firmware) {
   auto platform = MachinePlatform::detect();
@@ -220,13 +237,18 @@ Outcome<void> run(const Firmware& firmware) {
     return std::unexpected{options.error()};
   }
   LoaderMemory memory{firmware};
-  const auto files = read_linux(firmware, memory, *options, platform->is_tdx());
+  const auto files = read_linux(firmware, memory, *options, platform->kind());
   if (!files) {
     return std::unexpected{files.error()};
   }
-  const auto layout = lay_out(firmware, memory, *files, *options, *program);
+  const auto layout =
+      lay_out(firmware, memory, *files, *options, *program, platform->private_mask());
   if (!layout) {
     return std::unexpected{layout.error()};
+  }
+  std::optional<GhcbMemory> ghcb;
+  if (platform->is_snp()) {
+    share_ghcb(firmware, *platform, ghcb);
   }
   Departure departure{firmware, wish_for(firmware, *files)};
   if (const auto prepared = departure.prepare(platform->kind()); !prepared) {
