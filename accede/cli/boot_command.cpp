@@ -117,7 +117,13 @@ bool loader_accepts_all(const BootOptions& options, const RunPlan& plan) {
     return false;
   }
   const auto file = read_bytes(plan.kernel, kMaxBootFile);
-  return !file || image::find_unaccepted_support(*file).accepts_on_tdx() != image::Knows::kYes;
+  if (!file) {
+    return true;
+  }
+  const image::UnacceptedSupport support = image::find_unaccepted_support(*file);
+  const image::Knows accepts =
+      options.platform == Platform::kSnp ? support.accepts_on_snp() : support.accepts_on_tdx();
+  return accepts != image::Knows::kYes;
 }
 
 /// True when this run writes all of the VM's memory.

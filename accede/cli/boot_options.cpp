@@ -46,13 +46,13 @@ Check check_word(std::string_view option, const Text& value,
 
 Check check_words(const RawBootOptions& raw) {
   for (Check check : {
-           check_word("--platform", raw.platform, {"tdx", "none"}, {"snp"}),
+           check_word("--platform", raw.platform, {"tdx", "snp", "none"}),
            check_word("--firmware", raw.firmware, {"never", "accept-all"}, {"handshake"}),
            check_word("--backing", raw.backing, {"2m", "4k"}),
            check_word("--loader", raw.loader, {"stub", "accede"}),
            check_word("--work", raw.work, {"touch", "random", "fill"}),
            check_word("--accel", raw.accel, {"auto", "tcg"}, {"kvm"}),
-           check_word("--sept-ve-disable", raw.sept_ve_disable, {"on", "off"}),
+           check_word("--unaccepted-touch", raw.unaccepted_touch, {"stop", "exception"}),
            check_word("--map-lie", raw.map_lie,
                       {"none", "overlap", "wrap", "unaligned", "restless", "grow", "no-table"}),
        }) {
@@ -226,6 +226,14 @@ Check take(std::expected<T, Failure> checked, T& target) {
   return {};
 }
 
+/// Precondition: a word that `check_words` knows, or nothing.
+Platform platform_of(const Text& word) {
+  if (word == "snp") {
+    return Platform::kSnp;
+  }
+  return word == "none" ? Platform::kNone : Platform::kTdx;
+}
+
 Check check_values(const RawBootOptions& raw, BootOptions& options) {
   if (Check memory = take(check_memory(raw.memory), options.memory); !memory) {
     return memory;
@@ -247,30 +255,6 @@ Check check_values(const RawBootOptions& raw, BootOptions& options) {
 }
 
 }  // namespace
-
-std::string_view name(Platform platform) {
-  return platform == Platform::kTdx ? "tdx" : "none";
-}
-
-std::string_view name(AcceptMode mode) {
-  switch (mode) {
-    case AcceptMode::kLazy:
-      return "lazy";
-    case AcceptMode::kEager:
-      return "eager";
-    case AcceptMode::kBackground:
-      return "background";
-  }
-  return "lazy";
-}
-
-std::string_view name(FirmwareKind kind) {
-  return kind == FirmwareKind::kNever ? "never" : "accept-all";
-}
-
-std::string_view name(LoaderKind kind) {
-  return kind == LoaderKind::kStub ? "stub" : "accede";
-}
 
 std::vector<std::string> split_list(std::string_view list) {
   std::vector<std::string> parts;
@@ -295,10 +279,11 @@ std::expected<BootOptions, Failure> check_boot_options(const RawBootOptions& raw
   if (Check check = check_kernels_fit(options, raw); !check) {
     return std::unexpected{std::move(check.error())};
   }
-  options.platform = raw.platform == "none" ? Platform::kNone : Platform::kTdx;
+  options.platform = platform_of(raw.platform);
   options.firmware = raw.firmware == "accept-all" ? FirmwareKind::kAcceptAll : FirmwareKind::kNever;
   options.backing = raw.backing.value_or("2m");
-  options.sept_ve_disable = raw.sept_ve_disable != "off";
+  options.unaccepted_touch =
+      raw.unaccepted_touch == "exception" ? UnacceptedTouch::kException : UnacceptedTouch::kStop;
   options.map_lie = raw.map_lie.value_or("none");
   options.initrd = raw.initrd;
   options.loader = raw.loader == "accede" ? LoaderKind::kAccede : LoaderKind::kStub;

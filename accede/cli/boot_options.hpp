@@ -14,24 +14,27 @@
 
 namespace accede::cli {
 
-enum class Platform { kTdx, kNone };
+enum class Platform { kTdx, kSnp, kNone };
 enum class AcceptMode { kLazy, kEager, kBackground };
 enum class FirmwareKind { kNever, kAcceptAll };
 /// What starts the kernel: its own EFI stub, or our loader in its place.
 enum class LoaderKind { kStub, kAccede };
+/// What a touch of memory that is not accepted does: it ends the VM, or raises #VE or #VC in it.
+enum class UnacceptedTouch { kStop, kException };
 
-/// Words of the command line and of the JSON.
+/// Words of the command line, the launcher's configuration and the JSON.
 [[nodiscard]] std::string_view name(Platform platform);
 [[nodiscard]] std::string_view name(AcceptMode mode);
 [[nodiscard]] std::string_view name(FirmwareKind kind);
 [[nodiscard]] std::string_view name(LoaderKind kind);
+[[nodiscard]] std::string_view name(UnacceptedTouch touch);
 
 /// The options as typed; absent means not given.
 struct RawBootOptions {
   using Text = std::optional<std::string>;
   Text platform, memory, accept, firmware, firmware_accept, backing, kernel, initrd, append, loader,
       accept_cost, vcpus, strict, accel, timeout, events, report, console, touch, work,
-      sept_ve_disable, map_holes, map_lie;
+      unaccepted_touch, map_holes, map_lie;
   bool shim = false;
   bool kexec = false;
   bool steps = false;
@@ -52,7 +55,7 @@ struct BootOptions {
   std::chrono::seconds timeout{0};                      ///< of one run
   std::optional<std::string> events_file;
   bool events = true;
-  bool sept_ve_disable = true;
+  UnacceptedTouch unaccepted_touch = UnacceptedTouch::kStop;
   std::optional<std::string> console_file;  ///< `-`: standard error
   std::optional<std::string> touch;         ///< `all` or bytes
   std::optional<std::string> work;          ///< how our own kernel touches: touch, random, fill

@@ -194,12 +194,15 @@ void BootWatcher::explain_panic() {
   if (outcome_ != Outcome::kPanic) {
     return;
   }
+  const bool loader_ended_itself = result_.fault && refusal_ && !result_.boot_services_exited;
   if (returned_ && refusal_) {
     const bool loader = result_.label.loader == LoaderKind::kAccede;
     result_.message =
         (loader ? "the loader refused it: " : "it returned to the firmware: ") + *refusal_;
   } else if (guest_fault_) {
     result_.message = *guest_fault_;
+  } else if (loader_ended_itself) {
+    result_.message = "its last words: " + *refusal_;
   }
 }
 

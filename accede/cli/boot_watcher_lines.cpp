@@ -58,7 +58,9 @@ void BootWatcher::handle(double now, const Fault& line) {
   if (!result_.fault) {
     result_.fault = line;
   }
-  conclude(now, Outcome::kGuestFault, line.message);
+  // A guest that asks to be ended gave up: what it said before tells more than its request.
+  const bool own_end = line.kind == kind_name(emulator::EventKind::kGuestTermination);
+  conclude(now, own_end ? Outcome::kPanic : Outcome::kGuestFault, line.message);
 }
 
 void BootWatcher::handle(double now, const GuestPanic& line) {

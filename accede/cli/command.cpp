@@ -37,11 +37,12 @@ constexpr const char* kBootExamples =
     "  accede boot --kernel guest --accept lazy,eager,background --touch all --work fill\n"
     "  accede boot --loader accede --kernel debian-6.1 --steps      what each part accepts\n"
     "  accede boot --kexec               a second Linux inherits what is not accepted\n"
+    "  accede boot --platform snp --accept lazy,eager               as an SEV-SNP guest\n"
     "  accede boot --platform none       the same VM without the emulator\n"
     "\n"
     "With --initrd the run ends when that initrd's init powers the VM off. --kexec fails when the\n"
     "second kernel does not come up, finds memory changed, or accepts memory again.\n"
-    "Not yet: --platform snp, --firmware handshake, --firmware-accept, --shim, --vcpus above 1,\n"
+    "Not yet: --firmware handshake, --firmware-accept, --shim, --vcpus above 1,\n"
     "--strict, --accel kvm, --report.";
 
 struct Later {
@@ -64,7 +65,8 @@ void add(CLI::App& boot, const char* option, RawBootOptions::Text& target, const
 
 void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
   boot.option_defaults()->group("The VM");
-  add(boot, "--platform", raw.platform, "tdx|none", "what the VM is (default tdx)");
+  add(boot, "--platform", raw.platform, "tdx|snp|none",
+      "what the VM is: a TDX or SEV-SNP guest, or none of them (default tdx)");
   add(boot, "--memory", raw.memory, "SIZE", "size of the VM, 1G to 500G (default 4G)");
   add(boot, "--accept", raw.accept, "lazy|eager|background,...",
       "when the kernel accepts memory (background: guest only); a list compares (default lazy)");
@@ -75,8 +77,9 @@ void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
   add(boot, "--accept-cost", raw.accept_cost, "real|TIME",
       "real: memory is zeroed at accept; or a time per 2 MiB, for example 1400us, that passes "
       "without any host memory being used (default real)");
-  add(boot, "--sept-ve-disable", raw.sept_ve_disable, "on|off",
-      "touching unaccepted memory: on ends the VM, off raises #VE (default on)");
+  add(boot, "--unaccepted-touch", raw.unaccepted_touch, "stop|exception",
+      "touching unaccepted memory: stop ends the VM, exception raises #VE (tdx) or #VC (snp) in "
+      "it (default stop)");
   add(boot, "--vcpus", raw.vcpus, "N", "virtual processors (default 1)");
   add(boot, "--accel", raw.accel, "auto|tcg", "what runs the VM (default auto)");
   add(boot, "--timeout", raw.timeout, "SECONDS",

@@ -22,7 +22,7 @@ Check check_platform_none(const RawBootOptions& raw) {
       {raw.backing.has_value(), "--backing"},
       {raw.accept_cost.has_value(), "--accept-cost"},
       {raw.events.has_value(), "--events"},
-      {raw.sept_ve_disable.has_value(), "--sept-ve-disable"},
+      {raw.unaccepted_touch.has_value(), "--unaccepted-touch"},
       {raw.map_lie.value_or("none") != "none", "--map-lie"},
   };
   for (const auto& [given, option] : emulator_only) {

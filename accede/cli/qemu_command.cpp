@@ -9,12 +9,16 @@ namespace accede::cli {
 namespace {
 
 // Every choice here was measured under TCG on two cores:
-//   vendor      Linux takes itself for a TD only on a GenuineIntel processor; SVM stays
+//   vendor      Linux takes itself for a TD only on a GenuineIntel processor, and looks for SEV
+//               only on an AuthenticAMD one; SVM is there on both
 //   la57        the emulator walks four levels of page tables
-//   phys-bits   room for 500 GiB and a shared bit
+//   phys-bits   room for 500 GiB and the bit that tells shared from private
 //   erms        without it Linux clears pages with `rep stosq`, which TCG runs eight times faster
 //               than `rep stosb`: the first touch of a page takes half the time
-constexpr const char* kCpu = "max,la57=off,vendor=GenuineIntel,phys-bits=48,erms=off";
+std::string processor(Platform platform) {
+  const char* const vendor = platform == Platform::kSnp ? "AuthenticAMD" : "GenuineIntel";
+  return std::string{"max,la57=off,vendor="} + vendor + ",phys-bits=48,erms=off";
+}
 
 // Devices that only cost time: the firmware and the kernel look for each.
 constexpr const char* kMachine =
@@ -67,7 +71,7 @@ std::vector<std::string> qemu_arguments(const std::string& program, const VmSetu
   };
   add({"-nodefaults", "-no-user-config", "-display", "none", "-net", "none"});
   add({"-no-reboot", "-no-shutdown"});
-  add({"-machine", kMachine, "-accel", "tcg", "-cpu", kCpu, "-smp", "1"});
+  add({"-machine", kMachine, "-accel", "tcg", "-cpu", processor(setup.platform), "-smp", "1"});
   // reserve=off: a VM larger than this host, as long as it does not use all of it.
   add({"-object", "memory-backend-ram,id=ram,reserve=off,size=" + memory, "-m", memory});
   add(firmware_arguments(setup.firmware));

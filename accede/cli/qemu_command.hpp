@@ -2,6 +2,7 @@
 #pragma once
 
 #include "accede/base/units.hpp"
+#include "accede/cli/boot_options.hpp"
 #include "accede/cli/host_tools.hpp"
 
 #include <filesystem>
@@ -18,6 +19,7 @@ struct VmChannels {
 };
 
 struct VmSetup {
+  Platform platform = Platform::kTdx;
   Bytes memory;
   Firmware firmware;                ///< `variables`, if any, is a copy that QEMU may write
   std::filesystem::path partition;  ///< directory that becomes the EFI system partition

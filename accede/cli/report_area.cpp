@@ -24,8 +24,9 @@ constexpr auto kKinds = std::to_array<KindText>({
     {EventKind::kAccept, "accept", "memory was accepted"},
     {EventKind::kConvertShared, "convert-to-shared", "memory was converted to shared"},
     {EventKind::kConvertPrivate, "convert-to-private", "memory was converted to private"},
-    {EventKind::kHostAug, "host-aug", "the host added pending memory"},
+    {EventKind::kHostAug, "host-aug", "the host added memory that has to be accepted"},
     {EventKind::kVmcall, "vmcall", "the guest called the host"},
+    {EventKind::kRescind, "rescind", "memory went back to not accepted"},
     {EventKind::kUnacceptedAccess, "unaccepted-access", "touched memory that it had not accepted"},
     {EventKind::kDoubleAccept, "double-accept", "accepted memory that was accepted already"},
     {EventKind::kPolarityMismatch, "shared-private-mismatch",
@@ -44,6 +45,13 @@ constexpr auto kKinds = std::to_array<KindText>({
      "halted with interrupts off: nothing can wake it"},
     {EventKind::kInvalidState, "invalid-state", "entered a state that the processor refuses"},
     {EventKind::kGuestPanic, "guest-panic", "reported a fatal error of its own"},
+    {EventKind::kGuestTermination, "guest-termination", "asked to be ended"},
+    {EventKind::kBadGhcb, "bad-ghcb", "made a request through its GHCB that is malformed"},
+    {EventKind::kRmpViolation, "rmp-violation", "used memory in a way that the RMP forbids"},
+    {EventKind::kImplicitConversion, "implicit-conversion",
+     "touched memory with the other C-bit, which the host converted without being asked"},
+    {EventKind::kWrongCBit, "wrong-c-bit",
+     "used PVALIDATE or RMPADJUST through a mapping without C-bit"},
 });
 
 const KindText* find_kind(EventKind kind) {
@@ -122,6 +130,28 @@ std::string_view vmcall_name(std::size_t slot) {
                                                                         "report-fatal-error",
                                                                         "setup-event-notify",
                                                                         "other"};
+  return slot < kNames.size() ? kNames[slot] : "other";
+}
+
+std::string_view ghcb_name(std::size_t slot) {
+  constexpr std::array<std::string_view, emulator::kGhcbSlots> kNames{"msr-sev-info",
+                                                                      "msr-cpuid",
+                                                                      "msr-register",
+                                                                      "msr-page-state",
+                                                                      "msr-hv-features",
+                                                                      "msr-terminate",
+                                                                      "msr-other",
+                                                                      "cpuid",
+                                                                      "io",
+                                                                      "msr",
+                                                                      "mmio",
+                                                                      "page-state-change",
+                                                                      "hv-features",
+                                                                      "guest-request",
+                                                                      "ap-creation",
+                                                                      "vmmcall",
+                                                                      "terminate",
+                                                                      "other"};
   return slot < kNames.size() ? kNames[slot] : "other";
 }
 

@@ -39,6 +39,8 @@ inline constexpr std::size_t kMaxReportBytes = 256U << 20;
 /// What a violation means, for a person who did not write the emulator.
 [[nodiscard]] std::string_view kind_meaning(emulator::EventKind kind);
 
+/// The JSON's names of VmcallSlot and GhcbSlot; `other` for a slot that there is not.
 [[nodiscard]] std::string_view vmcall_name(std::size_t slot);
+[[nodiscard]] std::string_view ghcb_name(std::size_t slot);
 
 }  // namespace accede::cli

@@ -138,6 +138,25 @@ Json kexec_json(const RunResult& result) {
           {"work", result.second_work ? work_object(*result.second_work) : Json(nullptr)}};
 }
 
+/// Calls that happened, by name.
+Json slots_json(std::span<const std::uint64_t> counts, std::string_view (*slot_name)(std::size_t)) {
+  Json calls = Json::object();
+  for (std::size_t slot = 0; slot < counts.size(); ++slot) {
+    if (counts[slot] != 0) {
+      calls[std::string{slot_name(slot)}] = counts[slot];
+    }
+  }
+  return calls;
+}
+
+/// What only an SNP guest does to the owners of its pages.
+Json rmp_json(const Counters& counters) {
+  return {{"rescind_calls", counters.rescind_calls},
+          {"rescinded_bytes", counters.rescinded_bytes},
+          {"rmpadjust_calls", counters.rmpadjust_calls},
+          {"smashed_pages", counters.smashed_pages}};
+}
+
 Json exits_json(const ReportHeader& header) {
   const Counters& counters = header.counters;
   Json tdcall = Json::object();
@@ -149,15 +168,9 @@ Json exits_json(const ReportHeader& header) {
   if (counters.tdcall_other != 0) {
     tdcall["other"] = counters.tdcall_other;
   }
-  Json vmcall = Json::object();
-  for (std::size_t slot = 0; slot < counters.vmcall.size(); ++slot) {
-    if (counters.vmcall[slot] != 0) {
-      vmcall[std::string{vmcall_name(slot)}] = counters.vmcall[slot];
-    }
-  }
   return {{"tdcall", tdcall},
-          {"vmcall", vmcall},
-          {"ghcb", Json::object()},
+          {"vmcall", slots_json(counters.vmcall, vmcall_name)},
+          {"ghcb", slots_json(counters.ghcb, ghcb_name)},
           {"cpuid", counters.exits_cpuid},
           {"npf", counters.exits_npf},
           {"msr", counters.exits_msr},
@@ -205,7 +218,10 @@ void add_emulator(Json& json, const RunResult& result) {
   json["kexec"] = kexec_json(result);
   json["convert"] = {{"to_shared_bytes", header.counters.to_shared_bytes},
                      {"to_private_bytes", header.counters.to_private_bytes},
-                     {"calls", header.counters.convert_calls}};
+                     {"calls", header.counters.convert_calls},
+                     {"entries", header.counters.page_state_entries},
+                     {"implicit_pages", header.counters.implicit_conversions}};
+  json["rmp"] = rmp_json(header.counters);
   json["exits"] = exits_json(end);
   json["emulator_seconds"] = or_null(std::optional{seconds_of(end.counters.exit_ticks, end)});
   json["lazy_bytes"] = header.lazy_bytes;

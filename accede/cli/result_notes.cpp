@@ -1,8 +1,7 @@
 #include "accede/cli/result_notes.hpp"
 
 #include "accede/cli/size_text.hpp"
-
-#include <algorithm>
+#include "accede/host/ghcb_types.hpp"
 
 namespace accede::cli {
 namespace {
@@ -35,6 +34,12 @@ std::string fault_text(const Fault& fault) {
   return text;
 }
 
+/// Where a guest was that asked to be ended.
+std::string termination_place(const RunResult& run) {
+  return run.fault && !run.fault->rip.empty() ? "  instruction (RIP)       " + run.fault->rip + "\n"
+                                              : "";
+}
+
 /// A fault names the place, not the kernel that was there.
 std::string which_kernel(const RunResult& run) {
   if (!run.kexec_at) {
@@ -64,16 +69,27 @@ std::string lost_text(const RunResult& run) {
   return text;
 }
 
-/// What the `gpa` field of a violation of this kind is.
-std::string_view operand_name(emulator::EventKind kind) {
-  switch (kind) {
+/// What the `gpa` and `detail` of a violation say.
+std::string operand_text(const emulator::Violation& violation) {
+  const std::string value = " " + format_hex(violation.gpa);
+  switch (violation.kind) {
     case emulator::EventKind::kUnknownTdcall:
-      return "leaf";
+      return "leaf" + value;
     case emulator::EventKind::kUnknownVmcall:
-      return "sub-function";
+      return "sub-function" + value;
+    case emulator::EventKind::kBadGhcb: {
+      const auto mistake = static_cast<host::GhcbMistakeKind>(violation.detail >> 8 & 0xFF);
+      const auto field = static_cast<host::GhcbField>(violation.detail & 0xFF);
+      return std::string{host::name(mistake)} + ", " + std::string{host::name(field)} + value;
+    }
     default:
-      return "GPA";
+      return "GPA" + value;
   }
+}
+
+/// The guest ended itself: it broke no rule, and the outcome says it.
+bool is_own_end(emulator::EventKind kind) {
+  return kind == emulator::EventKind::kGuestPanic || kind == emulator::EventKind::kGuestTermination;
 }
 
 std::string violations_text(const RunResult& run) {
@@ -87,13 +103,12 @@ std::string violations_text(const RunResult& run) {
   for (std::size_t i = 0; i < header.violation_slots; ++i) {
     const emulator::Violation& violation = header.violations[i];
     listed += violation.count;
-    if (violation.kind == emulator::EventKind::kGuestPanic) {
-      continue;  // breaks no rule; the outcome says it
+    if (is_own_end(violation.kind)) {
+      continue;
     }
     text += "  " + std::to_string(violation.count) + " x " +
             std::string{kind_name(violation.kind)} + ": it " +
-            std::string{kind_meaning(violation.kind)} + "; " +
-            std::string{operand_name(violation.kind)} + " " + format_hex(violation.gpa) + ", RIP " +
+            std::string{kind_meaning(violation.kind)} + "; " + operand_text(violation) + ", RIP " +
             format_hex(violation.rip) + (violation.fatal != 0 ? " (fatal)" : "") + "\n";
   }
   if (header.violation_total > listed) {
@@ -112,7 +127,7 @@ std::string outcome_text(const RunResult& run) {
              console_tail(run);
     case Outcome::kPanic:
       return (run.boot_services_exited ? "the kernel gave up: " : "the kernel did not start: ") +
-             run.message + "\n" + console_tail(run);
+             run.message + "\n" + termination_place(run) + console_tail(run);
     case Outcome::kTimeout:
     case Outcome::kReset:
       return run.message + "\n" + console_tail(run);
@@ -128,8 +143,19 @@ std::string work_text(const std::optional<GuestWork>& work, std::string_view who
   return "";
 }
 
+/// Why stock kernels do not come through a kexec as SNP guests.
+std::string shared_memory_text(const RunResult& run) {
+  const bool linux = run.label.kernel_kind == KernelKind::kLinux;
+  const bool ended_well = run.outcome == Outcome::kUserspace || run.outcome == Outcome::kReady;
+  if (run.label.platform != Platform::kSnp || !linux || !run.kexec_at || ended_well) {
+    return "";
+  }
+  return "Linux up to 6.12 leaves memory shared when an SEV-SNP guest jumps into another kernel,\n"
+         "which then takes that memory for private.\n";
+}
+
 std::string kexec_text(const RunResult& run) {
-  std::string text;
+  std::string text = shared_memory_text(run);
   if (run.marked_page && *run.marked_page != "kept") {
     text += "the page that the first kernel marked did not keep its content through kexec\n";
   }

@@ -180,6 +180,8 @@ std::vector<Row> result_rows(std::span<const RunResult> results) {
                  return run.up ? std::optional{run.up->mem_total} : std::nullopt;
                }),
       size_row("host memory backed", backed),
+      text_row("memory encryption",
+               [](const RunResult& run) { return run.encryption.empty() ? "-" : run.encryption; }),
   };
   if (any(results, [](const RunResult& run) { return run.label.platform != Platform::kNone; })) {
     add_accept_rows(table);

@@ -100,6 +100,18 @@ std::string layout(const Grid& grid) {
   return text;
 }
 
+std::string_view what_the_vm_is(Platform platform) {
+  switch (platform) {
+    case Platform::kTdx:
+      return "as a TDX guest";
+    case Platform::kSnp:
+      return "as an SEV-SNP guest";
+    case Platform::kNone:
+      return "in a VM without emulator";
+  }
+  return "in a VM without emulator";
+}
+
 std::string heading(std::span<const RunResult> results) {
   const RunLabel& label = results.front().label;
   std::vector<std::string> kernels;
@@ -110,7 +122,7 @@ std::string heading(std::span<const RunResult> results) {
       text += (text.empty() ? "" : ", ") + run.label.kernel;
     }
   }
-  text += label.platform == Platform::kNone ? " in a VM without emulator" : " as a TDX guest";
+  text += " " + std::string{what_the_vm_is(label.platform)};
   text += ", " + format_size(label.memory) + ", 1 vCPU, QEMU TCG";
   if (label.loader == LoaderKind::kAccede) {
     text += ", started by accede's loader";

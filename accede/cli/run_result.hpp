@@ -79,7 +79,7 @@ struct RunResult {
   std::optional<std::string> marked_page;  ///< `kept` or `lost`, as the second kernel found it
 
   std::optional<Fault> fault;
-  std::string encryption;            ///< "Intel TDX", as the kernel says it
+  std::string encryption;            ///< "AMD SEV SEV-ES SEV-SNP", as the kernel says it
   std::optional<Bytes> console_ram;  ///< RAM according to the kernel's own message
   std::vector<std::string> warnings;
   std::vector<std::string> console_tail;  ///< last lines of the console, fit for a terminal

@@ -69,6 +69,11 @@ struct Accepted {
   return seconds_of(growth(report.header.tsc_takeover, found->tsc), report.header);
 }
 
+/// What a platform calls private memory that is not accepted.
+[[nodiscard]] inline std::string not_accepted(Platform platform) {
+  return platform == Platform::kSnp ? "not validated" : "pending";
+}
+
 /// How a run ended that did not come to its end.
 [[nodiscard]] inline std::string_view ended_how(Outcome outcome) {
   switch (outcome) {

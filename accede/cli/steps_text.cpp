@@ -95,9 +95,14 @@ void Flow::add_host() {
   if (latest_ == nullptr) {
     return;
   }
-  add("host", "adds memory below 4 GiB, accepted at launch (as OVMF's SEC phase does)",
+  const Platform platform = run_.label.platform;
+  const std::string_view phase = platform == Platform::kSnp ? "PEI" : "SEC";
+  add("host",
+      "adds memory below 4 GiB, accepted at launch (as OVMF's " + std::string{phase} +
+          " phase does)",
       Bytes{latest_->header.launch_bytes}, {});
-  add("host", "leaves memory pending: above 4 GiB", Bytes{latest_->header.lazy_bytes}, {});
+  add("host", "leaves memory " + not_accepted(platform) + ": above 4 GiB",
+      Bytes{latest_->header.lazy_bytes}, {});
   std::uint64_t pages = 0;
   for (const emulator::Event& event : latest_->events) {
     pages += event.kind == emulator::EventKind::kHostAug ? event.pages : 0;
@@ -115,8 +120,9 @@ void Flow::add_firmware() {
   const bool is_last = !run_.kernel_started && !run_.boot_services_exited;
   const auto seconds = is_last ? std::optional{run_.total} : run_.kernel_started;
   const bool accepts_all = run_.label.firmware == FirmwareKind::kAcceptAll;
-  std::string what = accepts("starts the machine", accepts_all ? "accepts what is pending"
-                                                               : "accepts nothing that is pending");
+  std::string what = accepts("starts the machine",
+                             (accepts_all ? "accepts what is " : "accepts nothing that is ") +
+                                 not_accepted(run_.label.platform));
   if (is_last) {
     what += ", until " + std::string{ended_how(run_.outcome)};
   }

@@ -14,10 +14,11 @@ namespace {
 //   cryptomgr.notests    no self-tests of ciphers: 0.2 s
 //   pti=off              a processor that can run TDs does not have the flaw that page table
 //                        isolation works around; TCG's cannot say so, and each switch of tables
-//                        empties TCG's translation cache (a page fault takes 30 us instead of 11)
-//   swiotlb=16384        32 MiB of bounce buffers. By default a TD gives 6 % of its memory to them:
-//                        converted to shared and cleared at boot, which takes 2 s of 6 at 4 GiB.
-//                        No device of this VM needs more
+//                        empties TCG's translation cache (a page fault takes 30 us instead of 11).
+//                        On a processor of AMD's, as an SNP guest has, Linux does none anyway
+//   swiotlb=16384        32 MiB of bounce buffers. By default a confidential guest gives 6 % of its
+//                        memory to them: converted to shared and cleared at boot, which takes a TD
+//                        2 s of 6 at 4 GiB. No device of this VM needs more
 constexpr const char* kLinuxOptions =
     "console=ttyS0 panic=-1 no_timer_check cryptomgr.notests pti=off swiotlb=16384";
 
@@ -115,7 +116,7 @@ std::string launcher_config(const BootOptions& options, const RunPlan& plan) {
     const auto cost = options.accept_cost.value_or(std::chrono::nanoseconds{0});
     set("accept-cost-ns", std::to_string(cost.count()));
     set("events", options.events ? "on" : "off");
-    set("sept-ve-disable", options.sept_ve_disable ? "on" : "off");
+    set("unaccepted-touch", name(options.unaccepted_touch));
   }
   if (options.map_holes != 0) {
     set("map-holes", std::to_string(options.map_holes));

@@ -118,7 +118,8 @@ std::expected<void, Failure> VmRun::start() {
   if (!console_.open() || !report_.open() || !control_.open() || !errors_.open()) {
     return std::unexpected{missing(std::string{"cannot make a socket: "} + std::strerror(errno))};
   }
-  const VmSetup setup{.memory = options_.memory,
+  const VmSetup setup{.platform = options_.platform,
+                      .memory = options_.memory,
                       .firmware = files_.firmware,
                       .partition = files_.partition,
                       .channels = {.console = console_.theirs.get(),

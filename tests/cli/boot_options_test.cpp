@@ -35,7 +35,8 @@ TEST_P(BootOptionsBad, IsOneLineThatNamesTheOption) {
 INSTANTIATE_TEST_SUITE_P(
     Values, BootOptionsBad,
     ::testing::Values(
-        BadCase{"Platform", [](auto& raw) { raw.platform = "sgx"; }, "--platform 'sgx': expected"},
+        BadCase{"Platform", [](auto& raw) { raw.platform = "sgx"; },
+                "--platform 'sgx': expected tdx, snp, none"},
         BadCase{"MemoryText", [](auto& raw) { raw.memory = "much"; }, "--memory 'much'"},
         BadCase{"MemoryEmpty", [](auto& raw) { raw.memory = ""; }, "--memory ''"},
         BadCase{"MemorySmall", [](auto& raw) { raw.memory = "1023M"; }, "less than 1G"},
@@ -56,7 +57,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"TimeoutZero", [](auto& raw) { raw.timeout = "0"; }, "--timeout '0'"},
         BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "many"; }, "--vcpus 'many'"},
         BadCase{"VcpusZero", [](auto& raw) { raw.vcpus = "0"; }, "--vcpus '0'"},
-        BadCase{"SeptVe", [](auto& raw) { raw.sept_ve_disable = "yes"; }, "--sept-ve-disable"},
+        BadCase{"UnacceptedTouch", [](auto& raw) { raw.unaccepted_touch = "on"; },
+                "--unaccepted-touch 'on': expected stop, exception"},
         BadCase{"Touch", [](auto& raw) { raw.touch = "some"; }, "--touch 'some'"},
         BadCase{"Work",
                 [](auto& raw) {
@@ -86,17 +88,22 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     NotYet, BootOptionsBad,
-    ::testing::Values(
-        BadCase{"Snp", [](auto& raw) { raw.platform = "snp"; }, "--platform snp: not yet"},
-        BadCase{"Handshake", [](auto& raw) { raw.firmware = "handshake"; },
-                "--firmware handshake: not yet"},
-        BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
-                "--firmware-accept: not yet"},
-        BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
-        BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "4"; }, "not yet"},
-        BadCase{"Strict", [](auto& raw) { raw.strict = ""; }, "--strict: not yet"},
-        BadCase{"Kvm", [](auto& raw) { raw.accel = "kvm"; }, "--accel kvm: not yet"},
-        BadCase{"Report", [](auto& raw) { raw.report = "a.html"; }, "--report: not yet"}),
+    ::testing::Values(BadCase{"Handshake", [](auto& raw) { raw.firmware = "handshake"; },
+                              "--firmware handshake: not yet"},
+                      BadCase{"HandshakeOnSnp",
+                              [](auto& raw) {
+                                raw.platform = "snp";
+                                raw.firmware = "handshake";
+                              },
+                              "--firmware handshake: not yet"},
+                      BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
+                              "--firmware-accept: not yet"},
+                      BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
+                      BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "4"; }, "not yet"},
+                      BadCase{"Strict", [](auto& raw) { raw.strict = ""; }, "--strict: not yet"},
+                      BadCase{"Kvm", [](auto& raw) { raw.accel = "kvm"; }, "--accel kvm: not yet"},
+                      BadCase{"Report", [](auto& raw) { raw.report = "a.html"; },
+                              "--report: not yet"}),
     [](const auto& test) { return std::string{test.param.what}; });
 
 INSTANTIATE_TEST_SUITE_P(Contradictions, BootOptionsBad,
@@ -135,7 +142,13 @@ INSTANTIATE_TEST_SUITE_P(Contradictions, BootOptionsBad,
                                                      raw.platform = "none";
                                                      raw.events = "e.bin";
                                                    },
-                                                   "--events: --platform none"}),
+                                                   "--events: --platform none"},
+                                           BadCase{"UnacceptedTouchWithoutEmulator",
+                                                   [](auto& raw) {
+                                                     raw.platform = "none";
+                                                     raw.unaccepted_touch = "stop";
+                                                   },
+                                                   "--unaccepted-touch: --platform none"}),
                          [](const auto& test) { return std::string{test.param.what}; });
 
 INSTANTIATE_TEST_SUITE_P(
@@ -191,7 +204,8 @@ TEST(BootOptions, DefaultsAreTheContracts) {
   EXPECT_EQ(options->backing, "2m");
   EXPECT_THAT(options->kernels, ElementsAre("linux"));
   EXPECT_FALSE(options->initrd || options->accept_cost || options->touch || options->events_file);
-  EXPECT_TRUE(options->events && options->sept_ve_disable);
+  EXPECT_TRUE(options->events);
+  EXPECT_EQ(options->unaccepted_touch, UnacceptedTouch::kStop);
   EXPECT_FALSE(options->json);
   EXPECT_EQ(options->timeout, std::chrono::seconds{128});
 }
@@ -212,7 +226,7 @@ TEST(BootOptions, TakesEveryOptionOfThisVersion) {
   raw.timeout = "7";
   raw.console = "-";
   raw.touch = "1G";
-  raw.sept_ve_disable = "off";
+  raw.unaccepted_touch = "exception";
   raw.no_events = true;
   raw.json = true;
   const auto options = check_boot_options(raw);
@@ -226,8 +240,32 @@ TEST(BootOptions, TakesEveryOptionOfThisVersion) {
   EXPECT_EQ(options->timeout, std::chrono::seconds{7});
   EXPECT_EQ(options->console_file, "-");
   EXPECT_EQ(options->touch, "1073741824");
-  EXPECT_FALSE(options->sept_ve_disable || options->events);
+  EXPECT_EQ(options->unaccepted_touch, UnacceptedTouch::kException);
+  EXPECT_FALSE(options->events);
   EXPECT_TRUE(options->json);
+}
+
+TEST(BootOptions, AnSnpGuestTakesWhatATdTakes) {
+  RawBootOptions raw;
+  raw.platform = "snp";
+  auto options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_EQ(options->platform, Platform::kSnp);
+  EXPECT_EQ(options->firmware, FirmwareKind::kNever);
+  raw.accept = "lazy,eager";
+  raw.firmware = "accept-all";
+  raw.backing = "4k";
+  raw.loader = "accede";
+  raw.kexec = true;
+  raw.unaccepted_touch = "exception";
+  options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_EQ(options->firmware, FirmwareKind::kAcceptAll);
+  raw = {};
+  raw.platform = "snp";
+  raw.kernel = "guest";
+  raw.accept = "background";
+  EXPECT_TRUE(check_boot_options(raw));
 }
 
 TEST(BootOptions, TakesTheLimitsOfMemory) {
@@ -288,7 +326,12 @@ TEST(BootOptions, TwoKernelsHaveTwiceTheTime) {
   EXPECT_EQ(check_boot_options(raw)->timeout, std::chrono::seconds{7});
 }
 
-TEST(BootOptions, WordsOfModesAndLoadersAreTheContracts) {
+TEST(BootOptions, WordsAreTheContracts) {
+  EXPECT_EQ(name(Platform::kTdx), "tdx");
+  EXPECT_EQ(name(Platform::kSnp), "snp");
+  EXPECT_EQ(name(Platform::kNone), "none");
+  EXPECT_EQ(name(UnacceptedTouch::kStop), "stop");
+  EXPECT_EQ(name(UnacceptedTouch::kException), "exception");
   EXPECT_EQ(name(AcceptMode::kLazy), "lazy");
   EXPECT_EQ(name(AcceptMode::kEager), "eager");
   EXPECT_EQ(name(AcceptMode::kBackground), "background");

@@ -52,6 +52,7 @@ RunResult guest_run(AcceptMode mode = AcceptMode::kLazy) {
   run.up->page_info = Bytes{12U << 20};
   run.up->accepted = Bytes{38U << 20};
   run.up->table = "efi";
+  run.encryption.clear();
   emulator::Counters& counters = run.at_up->report->header.counters;
   counters.accepted_bytes = {0, 2U << 20, 38U << 20};
   counters.accept_calls = {0, 20, 0};
@@ -97,6 +98,7 @@ firmware and loader                    3.00 s         3.00 s          1.00 x
 whole run                              4.00 s         5.50 s          1.38 x
 RAM the kernel manages               3.82 GiB       3.82 GiB          1.00 x
 host memory backed                    900 MiB        900 MiB          1.00 x
+memory encryption                           -      Intel TDX
 still unaccepted                     1.41 GiB       1.41 GiB          1.00 x
 accepted                               40 MiB        576 MiB         14.40 x
   by firmware                               0              0

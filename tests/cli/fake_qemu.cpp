@@ -55,7 +55,9 @@ class FakeVm {
   explicit FakeVm(std::span<char*> arguments)
       : console_{static_cast<int>(number(find(arguments, "id=console,fd=")))},
         report_{static_cast<int>(number(find(arguments, "id=report,fd=")))},
-        control_{static_cast<int>(number(find(arguments, "id=control,fd=")))} {
+        control_{static_cast<int>(number(find(arguments, "id=control,fd=")))},
+        encryption_{find(arguments, "vendor=AuthenticAMD").empty() ? "Intel TDX"
+                                                                   : "AMD SEV SEV-ES SEV-SNP"} {
     const auto bytes = static_cast<std::size_t>(number(find(arguments, "reserve=off,size="))) << 20;
     ram_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                 -1, 0);
@@ -74,7 +76,7 @@ class FakeVm {
     report(R"({"event":"kernel-start"})");
     report(R"({"event":"boot-services-exited"})");
     console("[    0.000000] Linux version 6.12.1-made-up");
-    console("[    0.100000] Memory Encryption Features active: Intel TDX");
+    console(std::string{"[    0.100000] Memory Encryption Features active: "} + encryption_);
   }
   void up() {
     console(R"(ACCEDE-INIT {"step":"up","uptime_seconds":1.5,"release":"6.12.1-made-up",)"
@@ -142,6 +144,7 @@ class FakeVm {
   int console_;
   int report_;
   int control_;
+  const char* encryption_;  ///< what a kernel says that runs on this processor
   void* ram_ = nullptr;
 };
 

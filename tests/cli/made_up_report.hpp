@@ -67,4 +67,23 @@ inline RunResult made_up_result(AcceptMode mode = AcceptMode::kLazy) {
   return result;
 }
 
+/// The same as an SEV-SNP guest: no TDCALLs, GHCB exits instead.
+inline RunResult made_up_snp_result(AcceptMode mode = AcceptMode::kLazy) {
+  RunResult result = made_up_result(mode);
+  result.label.platform = Platform::kSnp;
+  result.encryption = "AMD SEV SEV-ES SEV-SNP";
+  emulator::Counters& counters = result.at_up->report->header.counters;
+  counters.tdcall = {};
+  counters.vmcall = {};
+  counters.ghcb[static_cast<std::size_t>(emulator::GhcbSlot::kMsrPageState)] = 512;
+  counters.ghcb[static_cast<std::size_t>(emulator::GhcbSlot::kPageState)] = 40;
+  counters.rescind_calls = 520;
+  counters.rescinded_bytes = 520U << 12;
+  counters.rmpadjust_calls = 3;
+  counters.smashed_pages = 2;
+  counters.page_state_entries = 3000;
+  counters.implicit_conversions = 1;
+  return result;
+}
+
 }  // namespace accede::cli::test

@@ -42,6 +42,16 @@ TEST_F(ProcessTest, ABootThatReachesUserSpaceIsDone) {
   expect_nothing_left();
 }
 
+TEST_F(ProcessTest, AnSnpGuestRunsOnAProcessorOfItsVendor) {
+  const Answer answer = play("userspace", {"--platform", "snp", "--json"});
+  EXPECT_EQ(answer.exit_code, kExitDone);
+  const json document = json::parse(answer.out);
+  EXPECT_EQ(document["platform"], "snp");
+  EXPECT_EQ(document["firmware"], "never");
+  EXPECT_EQ(document["guest"]["memory_encryption"], "AMD SEV SEV-ES SEV-SNP");
+  expect_nothing_left();
+}
+
 TEST_F(ProcessTest, TwoModesAreTwoRuns) {
   const Answer answer = play("userspace", {"--accept", "lazy,eager", "--json"});
   EXPECT_EQ(answer.exit_code, kExitDone);

@@ -83,14 +83,15 @@ TEST(ReportArea, TicksAreSecondsWhenTheFrequencyIsKnown) {
 
 TEST(ReportArea, EveryKindHasANameOfItsOwn) {
   std::set<std::string_view> names;
-  for (int kind = 1; kind <= 6; ++kind) {
+  for (int kind = 1; kind <= 7; ++kind) {
     names.insert(kind_name(static_cast<EventKind>(kind)));
   }
-  for (int kind = 64; kind <= 76; ++kind) {
+  for (int kind = 64; kind <= 82; ++kind) {
     names.insert(kind_name(static_cast<EventKind>(kind)));
     EXPECT_FALSE(kind_meaning(static_cast<EventKind>(kind)).empty());
   }
-  EXPECT_EQ(names.size(), 19U);
+  EXPECT_EQ(names.size(), 26U);
+  EXPECT_FALSE(names.contains("unknown"));
   EXPECT_EQ(kind_name(EventKind::kUnacceptedAccess), "unaccepted-access");
   EXPECT_EQ(kind_name(static_cast<EventKind>(200)), "unknown");
 }
@@ -103,6 +104,30 @@ TEST(ReportArea, EveryVmcallHasAName) {
   EXPECT_EQ(names.size(), emulator::kVmcallSlots);
   EXPECT_EQ(vmcall_name(7), "map-gpa");
   EXPECT_EQ(vmcall_name(1000), "other");
+}
+
+TEST(ReportArea, EveryGhcbRequestHasAName) {
+  using emulator::GhcbSlot;
+  std::set<std::string_view> names;
+  for (std::size_t slot = 0; slot < emulator::kGhcbSlots; ++slot) {
+    names.insert(ghcb_name(slot));
+  }
+  EXPECT_EQ(names.size(), emulator::kGhcbSlots);
+  const auto named = [](GhcbSlot slot) { return ghcb_name(static_cast<std::size_t>(slot)); };
+  EXPECT_EQ(named(GhcbSlot::kMsrPageState), "msr-page-state");
+  EXPECT_EQ(named(GhcbSlot::kCpuid), "cpuid");
+  EXPECT_EQ(named(GhcbSlot::kPageState), "page-state-change");
+  EXPECT_EQ(named(GhcbSlot::kTerminate), "terminate");
+  EXPECT_EQ(named(GhcbSlot::kOther), "other");
+  EXPECT_EQ(ghcb_name(1000), "other");
+}
+
+TEST(ReportArea, KindsOfSnpHaveTheNamesOfTheFaults) {
+  EXPECT_EQ(kind_name(EventKind::kGuestTermination), "guest-termination");
+  EXPECT_EQ(kind_name(EventKind::kBadGhcb), "bad-ghcb");
+  EXPECT_EQ(kind_name(EventKind::kRmpViolation), "rmp-violation");
+  EXPECT_EQ(kind_name(EventKind::kImplicitConversion), "implicit-conversion");
+  EXPECT_EQ(kind_name(EventKind::kWrongCBit), "wrong-c-bit");
 }
 
 std::span<const std::byte> bytes_of(const std::string& text) {

@@ -43,6 +43,13 @@ TEST(KernelCommandLine, PutsTheUsersTextLast) {
                     testing::EndsWith(" accept_memory=eager accede.touch=1048576 nokaslr x=y")));
 }
 
+TEST(KernelCommandLine, IsTheSameOnEveryPlatform) {
+  RawBootOptions raw;
+  const std::string td = kernel_command_line(options(raw), linux_plan());
+  raw.platform = "snp";
+  EXPECT_EQ(kernel_command_line(options(raw), linux_plan()), td);
+}
+
 TEST(KernelCommandLine, OnlyEagerSaysSo) {
   EXPECT_THAT(kernel_command_line(options(), linux_plan()), Not(HasSubstr("accept_memory")));
 }
@@ -122,13 +129,21 @@ TEST(LauncherConfig, SaysEverythingOfTheContract) {
   raw.firmware = "accept-all";
   raw.backing = "4k";
   raw.accept_cost = "1400us";
-  raw.sept_ve_disable = "off";
+  raw.unaccepted_touch = "exception";
   raw.no_events = true;
   const std::string text = launcher_config(options(raw), linux_plan());
   EXPECT_THAT(text, StartsWith("platform=tdx\nfirmware=accept-all\nbacking=4k\n"
-                               "accept-cost-ns=1400000\nevents=off\nsept-ve-disable=off\n"
+                               "accept-cost-ns=1400000\nevents=off\nunaccepted-touch=exception\n"
                                "kernel=\\accede\\kernel.efi\ninitrd=\\accede\\initrd\n"
                                "append=console=ttyS0"));
+}
+
+TEST(LauncherConfig, NamesThePlatformOfAnSnpGuest) {
+  RawBootOptions raw;
+  raw.platform = "snp";
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()),
+              StartsWith("platform=snp\nfirmware=never\nbacking=2m\naccept-cost-ns=0\nevents=on\n"
+                         "unaccepted-touch=stop\n"));
 }
 
 TEST(LauncherConfig, WithoutEmulatorThereIsNothingToConfigure) {
@@ -154,6 +169,30 @@ TEST(QemuCommand, DescribesTheMachine) {
   const auto disk = std::ranges::find(arguments, "-blockdev");
   ASSERT_NE(disk, arguments.end());
   EXPECT_EQ(nlohmann::json::parse(*(disk + 1))["file"]["dir"], "/tmp/a,b \"c\"");
+}
+
+/// The processor of a VM on `platform`.
+std::string processor(Platform platform) {
+  const auto arguments =
+      qemu_arguments("qemu", {.platform = platform,
+                              .memory = Bytes{4ULL << 30},
+                              .firmware = {.code = "/f/OVMF.fd", .variables = std::nullopt},
+                              .partition = "/tmp/esp",
+                              .channels = {}});
+  const auto option = std::ranges::find(arguments, "-cpu");
+  return option == arguments.end() ? "" : *(option + 1);
+}
+
+TEST(QemuCommand, TheVendorIsThePlatforms) {
+  EXPECT_THAT(processor(Platform::kTdx), HasSubstr("vendor=GenuineIntel,"));
+  EXPECT_THAT(processor(Platform::kSnp), HasSubstr("vendor=AuthenticAMD,"));
+}
+
+TEST(QemuCommand, EveryPlatformHasRoomForItsSharedBit) {
+  for (const Platform platform : {Platform::kTdx, Platform::kSnp, Platform::kNone}) {
+    EXPECT_THAT(processor(platform), HasSubstr("phys-bits=48")) << name(platform);
+    EXPECT_THAT(processor(platform), HasSubstr("la57=off")) << name(platform);
+  }
 }
 
 TEST(QemuCommand, SplitFirmwareIsFlash) {
