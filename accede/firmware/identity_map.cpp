@@ -32,8 +32,9 @@ std::size_t IdentityMap::tables_for(std::span<const PhysRange> ranges, PageSize 
   return tables;
 }
 
-IdentityMap::IdentityMap(std::span<PageTable> tables, PhysAddr where, PageSize leaf, Levels levels)
-    : tables_{tables}, where_{where}, leaf_{leaf}, levels_{levels} {
+IdentityMap::IdentityMap(std::span<PageTable> tables, PhysAddr where, PageSize leaf, Levels levels,
+                         std::uint64_t private_mask)
+    : tables_{tables}, where_{where}, leaf_{leaf}, levels_{levels}, private_mask_{private_mask} {
   ACCEDE_ASSERT(!tables.empty() && where.is_aligned(4_KiB) && leaf != PageSize::k4K);
   tables_[0].entries.fill(0);
 }
@@ -69,7 +70,8 @@ bool IdentityMap::map_leaf(PhysAddr at) {
     }
     table = &tables_[((entry & kAddress) - where_.value()) / sizeof(PageTable)];
   }
-  table->entries[at.value() >> page_shift(leaf_) & 511] = at.value() | kPresent | kWritable | kLeaf;
+  table->entries[at.value() >> page_shift(leaf_) & 511] =
+      at.value() | private_mask_ | kPresent | kWritable | kLeaf;
   return true;
 }
 

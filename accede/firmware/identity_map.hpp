@@ -27,8 +27,12 @@ class IdentityMap {
                                               Levels levels);
 
   /// `tables` lie at physical address `where`, in this order; the first becomes the root.
-  /// Preconditions: at least one; `where` is page aligned; `leaf` is not 4 KiB.
-  IdentityMap(std::span<PageTable> tables, PhysAddr where, PageSize leaf, Levels levels);
+  /// `private_mask`: a bit that is set in every leaf (SEV's C-bit, else 0). Pointers to tables need
+  /// none: the processor reads tables as private memory whatever they say (reference: SEV-SNP 2.4).
+  /// Preconditions: at least one; `where` is page aligned; `leaf` is not 4 KiB; `private_mask` is
+  /// above every address that is mapped.
+  IdentityMap(std::span<PageTable> tables, PhysAddr where, PageSize leaf, Levels levels,
+              std::uint64_t private_mask = 0);
 
   /// Maps whole leaves around `range`. False when the tables do not suffice or when `range` lies
   /// where an identity map cannot reach (the upper half of the address space).
@@ -44,6 +48,7 @@ class IdentityMap {
   PhysAddr where_;
   PageSize leaf_;
   Levels levels_;
+  std::uint64_t private_mask_;
   std::size_t used_ = 1;
 };
 

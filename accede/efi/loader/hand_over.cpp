@@ -41,17 +41,6 @@ bool has_5_levels() {
   return (cpu::read_cr4() & kLa57) != 0;
 }
 
-/// Pointers to tables need no C-bit: the processor reads tables as private memory whatever they say
-/// (reference: SEV-SNP 2.4). What lies in tables that were not needed does not matter.
-void set_in_leaves(std::span<PageTable> tables, std::uint64_t private_mask) {
-  constexpr std::uint64_t kLeaf = 1 << 7;
-  for (PageTable& table : tables) {
-    for (std::uint64_t& entry : table.entries) {
-      entry |= (entry & kLeaf) != 0 ? private_mask : 0;
-    }
-  }
-}
-
 }  // namespace
 
 EntryPlan EntryPlan::make(std::span<const PhysRange> ranges, std::uint64_t private_mask) {
@@ -72,12 +61,11 @@ std::optional<PhysAddr> prepare_entry(const EntryPlan& plan, PhysRange memory,
   new (reinterpret_cast<void*>(memory.begin().value())) EntryPage{.gdt = {0, 0, kCode, kData}};
   const PhysAddr where = memory.begin() + 4_KiB;
   const std::span tables{reinterpret_cast<PageTable*>(where.value()), plan.tables};
-  IdentityMap map{tables, where, plan.leaf, plan.levels};
+  IdentityMap map{tables, where, plan.leaf, plan.levels, plan.private_mask};
   bool mapped = map.map(kFirst4GiB);
   for (const PhysRange range : ranges) {
     mapped = mapped && map.map(range);
   }
-  set_in_leaves(tables, plan.private_mask);
   return mapped ? std::optional{map.root()} : std::nullopt;
 }
 
