@@ -181,8 +181,8 @@ void report_return(bool emulated, std::uint64_t status) {
   Firmware::report(line.number("status"sv, status));
 }
 
-/// Returns only when the kernel was an EFI program that came back.
-Result<void> start(const Firmware& firmware, const LauncherConfig& config) {
+/// Returns only when the kernel was an EFI program that came back: its status.
+Result<std::uint64_t> start(const Firmware& firmware, const LauncherConfig& config) {
   const bool emulated = config.platform != LauncherConfig::Platform::kNone;
   if (auto done = punch_holes(firmware, config.map_holes); !done) {
     return std::unexpected{done.error()};
@@ -190,17 +190,12 @@ Result<void> start(const Firmware& firmware, const LauncherConfig& config) {
   if (auto done = watch_for_the_kernel(firmware, emulated); !done) {
     return std::unexpected{done.error()};
   }
-  const Result<std::uint64_t> status = start_kernel(
-      firmware, config, [emulated] { report_phase(emulated, emulator::Phase::kLoader); });
-  if (!status) {
-    return std::unexpected{status.error()};
-  }
-  report_return(emulated, *status);
-  return {};
+  return start_kernel(firmware, config,
+                      [emulated] { report_phase(emulated, emulator::Phase::kLoader); });
 }
 
 /// As start(), on the configured confidential platform.
-Result<void> start_confidential(const Firmware& firmware, const LauncherConfig& config) {
+Result<std::uint64_t> start_confidential(const Firmware& firmware, const LauncherConfig& config) {
   const Result<Preparation> prepared = become_guest(firmware, config);
   if (!prepared) {
     return std::unexpected{prepared.error()};
@@ -220,7 +215,7 @@ Result<void> start_confidential(const Firmware& firmware, const LauncherConfig& 
     }
   }
   if (auto done = play_firmware(firmware, config, prepared->memory, *platform); !done) {
-    return done;
+    return std::unexpected{done.error()};
   }
   return start(firmware, config);
 }
@@ -235,9 +230,14 @@ Result<void> run(const Firmware& firmware) {
   if (!config) {
     return std::unexpected{Failure{describe(config.error().kind)}};
   }
-  return config->platform == LauncherConfig::Platform::kNone
-             ? start(firmware, *config)
-             : start_confidential(firmware, *config);
+  const bool plain = config->platform == LauncherConfig::Platform::kNone;
+  const auto status = plain ? start(firmware, *config) : start_confidential(firmware, *config);
+  if (!status) {
+    return std::unexpected{status.error()};
+  }
+  // Last of all: whoever reads the line takes the machine's figures.
+  report_return(!plain, *status);
+  return {};
 }
 
 }  // namespace
