@@ -94,6 +94,11 @@ struct [[gnu::packed]] TableRegister {
 };
 static_assert(sizeof(TableRegister) == 10);
 
+/// Stores what VMRUN leaves in the CPU: FS, GS, TR, LDTR, the system call MSRs.
+inline void vmsave(std::uint64_t vmcb_pa) {
+  asm volatile("vmsave" : : "a"(vmcb_pa) : "memory");
+}
+
 inline void pause() {
   asm volatile("pause");
 }

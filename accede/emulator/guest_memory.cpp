@@ -52,17 +52,16 @@ bool GuestMemory::write(std::uint64_t gpa, std::span<const std::byte> from) cons
   return true;
 }
 
-/// Where the table is that `entry` (or CR3) refers to. Where a set bit means private, walks are
-/// private without it too (reference: SEV-SNP 2.4).
-std::uint64_t GuestMemory::table_address(std::uint64_t entry) const {
-  const std::uint64_t address = entry & kEntryAddress;
-  return tables_.view_bit() == ViewBit::kPrivate ? address | NestedPageTable::kViewMask : address;
+/// The address of a walk, a fetch or an access without paging. Where a set bit means private, those
+/// are private without it too (reference: SEV-SNP 2.4; APM: C-bit).
+std::uint64_t GuestMemory::always_private(std::uint64_t gpa) const {
+  return tables_.view_bit() == ViewBit::kPrivate ? gpa | NestedPageTable::kViewMask : gpa;
 }
 
 std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
                                                     std::uint64_t linear) const {
   if ((save.cr0 & kCr0Paging) == 0) {
-    return linear & 0xFFFF'FFFF;
+    return always_private(linear & 0xFFFF'FFFF);
   }
   if ((save.efer & kEferLma) == 0) {
     return std::nullopt;  // 32-bit paging: nothing that the emulator answers runs there
@@ -74,7 +73,7 @@ std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
       static_cast<std::int64_t>(linear)) {
     return std::nullopt;
   }
-  std::uint64_t table = table_address(save.cr3);
+  std::uint64_t table = always_private(save.cr3 & kEntryAddress);
   for (unsigned level = top_level;; --level) {
     std::array<std::byte, 8> raw{};
     const std::uint64_t index = (linear >> (12 + 9 * level)) % 512;
@@ -89,7 +88,7 @@ std::optional<std::uint64_t> GuestMemory::translate(const VmcbSave& save,
       const std::uint64_t offset_mask = (1ULL << (12 + 9 * level)) - 1;
       return (entry & kEntryAddress & ~offset_mask) | (linear & offset_mask);
     }
-    table = table_address(entry);
+    table = always_private(entry & kEntryAddress);
   }
 }
 
@@ -100,7 +99,7 @@ std::size_t GuestMemory::fetch(const VmcbSave& save, std::span<std::byte> to) co
   while (done < to.size()) {
     const std::optional<std::uint64_t> gpa = translate(save, linear);
     const std::size_t part = std::min<std::size_t>(to.size() - done, 4096 - linear % 4096);
-    if (!gpa || !read(*gpa, to.subspan(done, part))) {
+    if (!gpa || !read(always_private(*gpa), to.subspan(done, part))) {
       break;
     }
     done += part;

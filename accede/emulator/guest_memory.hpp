@@ -34,13 +34,21 @@ class GuestMemory {
   [[nodiscard]] std::optional<std::uint64_t> translate(const VmcbSave& save,
                                                        std::uint64_t linear) const;
 
+  /// Whether an entry of the guest's page tables has room for the view bit: not without paging, nor
+  /// in 32-bit paging without PAE.
+  [[nodiscard]] static bool has_view_bit(const VmcbSave& save) {
+    constexpr std::uint64_t kCr0Paging = 1ULL << 31;
+    constexpr std::uint64_t kCr4Pae = 1ULL << 5;
+    return (save.cr0 & kCr0Paging) != 0 && (save.cr4 & kCr4Pae) != 0;
+  }
+
   /// Up to `to.size()` bytes of the instruction at CS:RIP; the number of bytes read. Fewer bytes
   /// than asked only when the next page is not reachable.
   [[nodiscard]] std::size_t fetch(const VmcbSave& save, std::span<std::byte> to) const;
 
  private:
   [[nodiscard]] std::byte* reach(std::uint64_t gpa) const;
-  [[nodiscard]] std::uint64_t table_address(std::uint64_t entry) const;
+  [[nodiscard]] std::uint64_t always_private(std::uint64_t gpa) const;
 
   PhysWindow window_;
   const MachineMap& machine_;

@@ -50,6 +50,11 @@ void Monitor<Platform>::run(Vcpu& vcpu) {
 template <PlatformProcessor Platform>
 void Monitor<Platform>::enter(Vcpu& vcpu) {
   VmcbControl& control = vcpu.vmcb->control;
+  if ((control.event_injection & svm::kEventValid) != 0) {
+    // TR is nowhere but in this CPU, and an event may need the stacks that it names.
+    cpu::vmsave(vcpu.vmcb_pa);
+  }
+  platform_.before_entry(vcpu);
   const std::uint64_t generation = view_.flush_generation();
   control.tlb_control = generation != vcpu.seen_flush ? svm::kTlbFlushAll : 0;
   vcpu.seen_flush = generation;

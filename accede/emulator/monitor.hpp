@@ -14,6 +14,7 @@ namespace accede::emulator {
 ///   view()                   the guest's memory
 ///   touch(vcpu, gpa, error)  a nested page fault at `gpa` (with the view bit)
 ///   after_exit(vcpu)         something to put in order after an exit, whatever it was
+///   before_entry(vcpu)       the guest goes on, with the event that is to be injected
 ///   is_accept(vcpu, exit)    an exit that acceptance consists of
 ///   invalid_opcode(vcpu)     #UD: executes the platform's instruction there, or raises #UD
 ///   cpuid(vcpu)              answers CPUID and steps over it
@@ -25,6 +26,7 @@ concept PlatformProcessor = requires(T& it, Vcpu& vcpu, std::uint64_t value, std
   { it.view() } -> std::same_as<GuestView&>;
   { it.touch(vcpu, value, value) } -> std::same_as<Verdict>;
   { it.after_exit(vcpu) } -> std::same_as<void>;
+  { it.before_entry(vcpu) } -> std::same_as<void>;
   { it.is_accept(vcpu, exit) } -> std::same_as<bool>;
   { it.invalid_opcode(vcpu) } -> std::same_as<Verdict>;
   { it.cpuid(vcpu) } -> std::same_as<void>;

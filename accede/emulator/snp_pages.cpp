@@ -330,12 +330,13 @@ Verdict SnpPages::not_validated(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
 }
 
 Verdict SnpPages::touch_shared(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
-  const bool in_walk = (error & svm::kNpfTableWalk) != 0;
-  if (in_walk && memory_.attribute(gpa) == PageAttribute::kPrivate) {
+  const bool is_private = (error & (svm::kNpfTableWalk | svm::kNpfFetch)) != 0 ||
+                          !GuestMemory::has_view_bit(vcpu.save());
+  if (is_private && memory_.attribute(gpa) == PageAttribute::kPrivate) {
     if (!is_validated(gpa)) {
       return touch_private(vcpu, gpa, error);
     }
-    aliases_.add(view_, gpa);
+    aliases_.add(view_, gpa, !has_c_bit(vcpu));
     return view_.exhausted() ? Verdict{std::unexpected{exhausted(gpa)}} : Verdict{};
   }
   if (is_validated(gpa)) {

@@ -1,8 +1,9 @@
 // Private and shared pages of an SNP guest: the models decide, the guest's view follows.
 #pragma once
 
+#include "accede/emulator/guest_memory.hpp"
 #include "accede/emulator/guest_view.hpp"
-#include "accede/emulator/walk_aliases.hpp"
+#include "accede/emulator/private_aliases.hpp"
 #include "accede/host/snp_memory.hpp"
 
 namespace accede::emulator {
@@ -10,7 +11,7 @@ namespace accede::emulator {
 /// Binds host::SnpMemory, which decides about every page, to the machine: nested tables, page
 /// contents, counters. Invariant: a page is in the private view only while its RMP entry is
 /// Guest-Valid, in the shared view only while its attribute is shared; but for the tables of a
-/// guest that walks them without the C-bit (WalkAliases).
+/// guest that walks them without the C-bit (PrivateAliases).
 ///
 /// Thread-safe as far as its parts are; called on the vCPU that caused the event.
 class SnpPages {
@@ -59,14 +60,20 @@ class SnpPages {
   /// and meets either a mapping or the exception that was put into `vcpu`.
   [[nodiscard]] Verdict touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error);
 
-  /// To be called at exits: a guest whose page tables carry the C-bit needs no aliases of them.
-  void forget_walks(const Vcpu& vcpu) {
-    if ((vcpu.save().cr3 & NestedPageTable::kViewMask) != 0) {
-      aliases_.drop(view_);
+  /// To be called at exits: a guest whose page tables carry the C-bit does not need what the
+  /// firmware needed.
+  void forget_aliases(const Vcpu& vcpu) {
+    if (has_c_bit(vcpu)) {
+      aliases_.drop_passing(view_);
     }
   }
 
  private:
+  /// Whether the guest's own page tables can say what is private, and do.
+  [[nodiscard]] static bool has_c_bit(const Vcpu& vcpu) {
+    return GuestMemory::has_view_bit(vcpu.save()) &&
+           (vcpu.save().cr3 & NestedPageTable::kViewMask) != 0;
+  }
   [[nodiscard]] Verdict touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error);
   [[nodiscard]] Verdict touch_shared(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error);
   [[nodiscard]] Verdict not_validated(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error);
@@ -87,7 +94,7 @@ class SnpPages {
   Config config_;
   GuestView& view_;
   host::SnpMemory& memory_;
-  WalkAliases aliases_;
+  PrivateAliases aliases_;
 };
 
 }  // namespace accede::emulator

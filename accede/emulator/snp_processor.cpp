@@ -3,6 +3,7 @@
 #include "accede/abi/rmp.hpp"
 #include "accede/abi/sev.hpp"
 #include "accede/emulator/cpuid.hpp"
+#include "accede/emulator/exception_frame.hpp"
 
 namespace accede::emulator {
 
@@ -48,6 +49,17 @@ Code instruction(const GuestMemory& memory, const Vcpu& vcpu) {
 
 bool SnpProcessor::is_accept(const Vcpu& /*vcpu*/, Exit exit) {
   return exit == Exit::kExceptionUd || exit == Exit::kVmmcall || exit == Exit::kMsr;
+}
+
+void SnpProcessor::before_entry(Vcpu& vcpu) {
+  constexpr std::uint64_t kVc =
+      svm::kEventValid | svm::kEventTypeException | svm::kEventHasError | Vcpu::kVmmCommunication;
+  std::uint64_t& event = vcpu.vmcb->control.event_injection;
+  if ((event & 0xFFFF'FFFF) == kVc) {
+    const auto error = static_cast<std::uint32_t>(event >> 32);
+    event = 0;
+    deliver_with_error(memory_, vcpu, Vcpu::kVmmCommunication, error);
+  }
 }
 
 Verdict SnpProcessor::invalid_opcode(Vcpu& vcpu) {
@@ -207,7 +219,8 @@ Verdict SnpProcessor::go_on(Vcpu& vcpu, const host::GhcbOutcome& outcome) {
       return std::unexpected{Fault{.kind = EventKind::kBadGhcb,
                                    .gpa = own.ghcb_msr,
                                    .state = host::name(outcome.mistake),
-                                   .message = describe(outcome, own.last_words)}};
+                                   .message = describe(outcome, own.last_words),
+                                   .detail = static_cast<std::uint32_t>(outcome.mistake) << 8}};
   }
   own.ghcb_msr = outcome.msr;
   vcpu.advance(kCodeBytes);

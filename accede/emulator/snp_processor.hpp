@@ -42,7 +42,10 @@ class SnpProcessor {
   [[nodiscard]] Verdict touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
     return pages_.touch(vcpu, gpa, error);
   }
-  void after_exit(const Vcpu& vcpu) { pages_.forget_walks(vcpu); }
+  void after_exit(const Vcpu& vcpu) { pages_.forget_aliases(vcpu); }
+  /// #VC does not come from the processor below: see deliver_with_error(). Precondition: when an
+  /// event is to be injected, TR is in the VMCB.
+  void before_entry(Vcpu& vcpu);
   /// Exits that acceptance consists of: they do not end an uninterrupted step.
   [[nodiscard]] static bool is_accept(const Vcpu& vcpu, svm::Exit exit);
   [[nodiscard]] Verdict invalid_opcode(Vcpu& vcpu);

@@ -26,6 +26,7 @@ class TdxProcessor {
     return pages_.touch(vcpu, gpa, error);
   }
   void after_exit(const Vcpu& /*vcpu*/) {}
+  void before_entry(const Vcpu& /*vcpu*/) {}
   [[nodiscard]] static bool is_accept(const Vcpu& vcpu, svm::Exit exit);
   [[nodiscard]] Verdict invalid_opcode(Vcpu& vcpu);
   void cpuid(Vcpu& vcpu);

@@ -55,6 +55,19 @@ class Host {
           PhysAddr{gpa}, [&](PhysAddr page, PhysAddr) { shared.insert(page.value()); }, hooks);
     });
   }
+  SnpRmpAdjust rmpadjust(std::uint64_t gpa, std::uint64_t rcx, std::uint64_t rdx) {
+    return with_hooks(
+        [&](const auto& hooks) { return memory.rmpadjust(PhysAddr{gpa}, rcx, rdx, hooks); });
+  }
+  SnpRmpAdjust rmpquery(std::uint64_t gpa, std::uint64_t rdx) {
+    return with_hooks(
+        [&](const auto& hooks) { return memory.rmpquery(PhysAddr{gpa}, rdx, hooks); });
+  }
+  GhcbPageStateAnswer change(std::uint64_t begin, std::uint64_t end, PageOp op) {
+    return with_hooks([&](const auto& hooks) {
+      return memory.change_page_state({.range = range(begin, end), .op = op}, hooks);
+    });
+  }
   std::uint64_t msr(std::uint64_t gpa, PageOp op) {
     return with_hooks([&](const auto& hooks) {
       return memory.msr_page_state(abi::ghcb::page_state_request(PhysAddr{gpa}, op), hooks);
@@ -102,6 +115,7 @@ class Host {
   std::set<std::uint64_t> shared;
   std::vector<PhysRange> private_gone;
   std::vector<PhysRange> shared_gone;
+  std::vector<PhysRange> smashed;
   std::array<std::uint64_t, kPscWords> words{};
 
  private:
@@ -124,8 +138,12 @@ class Host {
       shared_gone.push_back(gone);
       drop(shared, gone);
     };
-    return call(SnpMemoryHooks{
-        .validated = validated, .private_gone = no_private, .shared_gone = no_shared});
+    const auto add_smashed = [&](PhysRange whole) { smashed.push_back(whole); };
+    const FunctionRef<void(PhysRange)> now_smashed = add_smashed;
+    return call(SnpMemoryHooks{.validated = validated,
+                               .private_gone = no_private,
+                               .shared_gone = no_shared,
+                               .smashed = &now_smashed});
   }
 
   PhysRange covered_ = range(0, kBase + 16 * k2M);
@@ -213,6 +231,124 @@ TEST(SnpMemoryPvalidate, BadOperandsAndMissingMemoryAreToldApart) {
   EXPECT_EQ(name(SnpPvalidateKind::kNotRam), "not RAM");
 }
 
+// --- RMPADJUST and RMPQUERY ---
+
+TEST(SnpMemoryAdjust, LinuxsProbeForVmpl0SucceedsOnAValidatedPage) {
+  Host host{Backing::k4K};
+  (void)host.pvalidate(kBase, 0);
+  EXPECT_EQ(host.rmpadjust(kBase, 0, 1).kind, SnpPvalidateKind::kCompleted);
+  EXPECT_EQ(host.rmpadjust(kBase, 0, 1).outcome, RmpAdjustOutcome{});
+  EXPECT_EQ(host.mapped, (std::set<std::uint64_t>{kBase})) << "stays usable";
+  EXPECT_EQ(host.check(), "");
+}
+
+TEST(SnpMemoryAdjust, PermissionsAreThoseThatTheQueryTells) {
+  Host host{Backing::k4K};
+  (void)host.pvalidate(kBase, 0);
+  EXPECT_EQ(host.rmpadjust(kBase, 0, 0x0702).outcome.code, abi::rmp::RmpAdjustCode::kSuccess);
+  const SnpRmpAdjust answer = host.rmpquery(kBase, 2);
+  EXPECT_EQ(answer.kind, SnpPvalidateKind::kCompleted);
+  EXPECT_EQ(answer.outcome.rdx, 0x0702U);
+  EXPECT_EQ(answer.outcome.rcx, 0U);
+  EXPECT_EQ(host.rmpquery(kBase, 1).outcome.rdx, 0x0001U) << "of another VMPL";
+}
+
+TEST(SnpMemoryAdjust, A4KRequestInsideA2MEntrySmashesItAndKeepsItsPages) {
+  Host host{Backing::k2M};
+  (void)host.pvalidate(kBase, 1);
+  EXPECT_EQ(host.rmpadjust(kBase + k4K, 0, 1).outcome, RmpAdjustOutcome{});
+  EXPECT_FALSE(host.large(kBase));
+  EXPECT_EQ(host.smashed, (std::vector<PhysRange>{range(kBase, kBase + k2M)}));
+  EXPECT_EQ(host.mapped.size(), 512U);
+  EXPECT_EQ(host.rmpadjust(kBase, 1, 1).outcome.code, abi::rmp::RmpAdjustCode::kFailSizeMismatch);
+  EXPECT_EQ(host.check(), "");
+}
+
+TEST(SnpMemoryAdjust, A2MRequestAdjustsThe2MEntry) {
+  Host host{Backing::k2M};
+  (void)host.pvalidate(kBase, 1);
+  EXPECT_EQ(host.rmpadjust(kBase, 1, 1).outcome, RmpAdjustOutcome{});
+  EXPECT_TRUE(host.large(kBase));
+  EXPECT_EQ(host.rmpquery(kBase, 1).outcome.rcx, 1U);
+  EXPECT_TRUE(host.smashed.empty());
+}
+
+TEST(SnpMemoryAdjust, TheFirstPrivateUseAssignsThePageAndFindsItNotValidated) {
+  for (const bool query : {false, true}) {
+    Host host{Backing::k4K};
+    const SnpRmpAdjust result = query ? host.rmpquery(kBase, 1) : host.rmpadjust(kBase, 0, 1);
+    EXPECT_EQ(result.kind, SnpPvalidateKind::kCompleted);
+    EXPECT_EQ(result.outcome.fault, RmpVerdict::kNotValidated);
+    EXPECT_FALSE(result.converted);
+    EXPECT_EQ(host.state(kBase), RmpState::kGuestInvalid);
+    EXPECT_TRUE(host.mapped.empty());
+  }
+}
+
+TEST(SnpMemoryAdjust, ASharedPageIsConvertedAndThatIsTold) {
+  for (const bool query : {false, true}) {
+    Host host{Backing::k4K};
+    (void)host.touch_shared(kBase);
+    const SnpRmpAdjust result = query ? host.rmpquery(kBase, 1) : host.rmpadjust(kBase, 0, 1);
+    EXPECT_EQ(result.outcome.fault, RmpVerdict::kNotValidated);
+    EXPECT_TRUE(result.converted);
+    EXPECT_TRUE(host.shared.empty());
+    EXPECT_EQ(host.check(), "");
+  }
+}
+
+TEST(SnpMemoryAdjust, BadOperandsTouchNothing) {
+  Host host{Backing::k4K};
+  (void)host.touch_shared(kBase);
+  EXPECT_EQ(host.rmpadjust(kBase, 2, 1).outcome.code, abi::rmp::RmpAdjustCode::kFailInput);
+  EXPECT_EQ(host.rmpadjust(kBase + 1, 0, 1).outcome.code, abi::rmp::RmpAdjustCode::kFailInput);
+  EXPECT_EQ(host.rmpadjust(kBase, 0, 0).outcome.code, abi::rmp::RmpAdjustCode::kFailPermission);
+  EXPECT_EQ(host.rmpquery(kBase, 4).outcome.code, abi::rmp::RmpAdjustCode::kFailInput);
+  EXPECT_EQ(host.shared.size(), 1U);
+  EXPECT_EQ(host.state(kBase), RmpState::kHypervisor);
+}
+
+TEST(SnpMemoryAdjust, MissingMemoryAndPagesOfTheFirmwareAreToldApart) {
+  Host host{Backing::k4K};
+  EXPECT_EQ(host.rmpadjust(kBase - k4K, 0, 1).kind, SnpPvalidateKind::kNotRam);
+  EXPECT_EQ(host.rmpquery(kBase - k4K, 1).kind, SnpPvalidateKind::kNotRam);
+  ASSERT_EQ(host.rmp.update(PhysAddr{kBase + kOffset},
+                            RmpUpdate::pre_guest(PhysAddr{kBase}, PageSize::k4K, 1)),
+            RmpUpdateCode::kSuccess);
+  for (const SnpRmpAdjust& result : {host.rmpadjust(kBase, 0, 1), host.rmpquery(kBase, 1)}) {
+    EXPECT_EQ(result.kind, SnpPvalidateKind::kRefused);
+    EXPECT_EQ(result.outcome.fault, RmpVerdict::kImmutable);
+  }
+}
+
+// --- smashing ---
+
+TEST(SnpMemorySmash, TheEmbedderLearnsOfEachEntryOnce) {
+  const std::vector<PhysRange> first{range(kBase, kBase + k2M)};
+  Host host{Backing::k2M};
+  (void)host.pvalidate(kBase + k4K, 0);
+  EXPECT_EQ(host.smashed, first) << "assigned in 2 MiB, then smashed";
+  (void)host.pvalidate(kBase + 2 * k4K, 0);
+  EXPECT_EQ(host.smashed, first);
+  Host other{Backing::k2M};
+  (void)other.pvalidate(kBase, 1);
+  (void)other.pvalidate(kBase + k2M, 1);
+  EXPECT_EQ(other.msr(kBase, PageOp::kShared), 0x15U);
+  EXPECT_EQ(other.msr(kBase + k4K, PageOp::kShared), 0x15U);
+  EXPECT_FALSE(other.change(kBase + k2M, kBase + 2 * k2M, PageOp::kShared).refused);
+  EXPECT_EQ(other.smashed, first) << "a whole entry goes as it is";
+}
+
+TEST(SnpMemorySmash, AHostThatDoesNotAskIsNotTold) {
+  Host host{Backing::k2M};
+  (void)host.pvalidate(kBase, 1);
+  const auto nothing = [](PhysRange) {};
+  const auto mapped = [](PhysAddr, PhysAddr, PageSize) {};
+  const SnpMemoryHooks hooks{.validated = mapped, .private_gone = nothing, .shared_gone = nothing};
+  EXPECT_EQ(host.memory.pvalidate(PhysAddr{kBase}, 0, false, hooks).bytes, 4_KiB);
+  EXPECT_FALSE(host.large(kBase));
+}
+
 // --- touching ---
 
 TEST(SnpMemoryTouch, MemoryThatWasNotValidatedIsAVcException) {
@@ -281,6 +417,49 @@ TEST(SnpMemoryMsr, AnswersAsKvmDoes) {
   EXPECT_EQ(host.msr(kBase, PageOp::kPsmash), 0x8000000000000015U);
   EXPECT_EQ(host.msr(0, PageOp::kShared), 0x15U) << "KVM does not check that it is RAM";
   EXPECT_EQ(host.check(), "");
+}
+
+TEST(SnpMemoryChange, ConvertsARangeThatBeginsAndEndsAnywhere) {
+  Host host{Backing::k2M};
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    (void)host.pvalidate(kBase + i * k2M, 1);
+  }
+  const GhcbPageStateAnswer answer =
+      host.change(kBase + k2M - k4K, kBase + 2 * k2M + k4K, PageOp::kShared);
+  EXPECT_FALSE(answer.refused);
+  EXPECT_GE(answer.done, PageCount{514});
+  EXPECT_EQ(host.mapped.size(), 3 * 512U - 514U);
+  EXPECT_EQ(host.memory.attribute(PhysAddr{kBase + k2M - 2 * k4K}), PageAttribute::kPrivate);
+  EXPECT_EQ(host.memory.attribute(PhysAddr{kBase + k2M - k4K}), PageAttribute::kShared);
+  EXPECT_EQ(host.memory.attribute(PhysAddr{kBase + 2 * k2M}), PageAttribute::kShared);
+  EXPECT_EQ(host.memory.attribute(PhysAddr{kBase + 2 * k2M + k4K}), PageAttribute::kPrivate);
+  EXPECT_EQ(host.check(), "");
+}
+
+TEST(SnpMemoryChange, ToPrivateLeavesTheRmpToTheFirstUse) {
+  Host host{Backing::k2M};
+  EXPECT_FALSE(host.change(kBase, kBase + k2M, PageOp::kShared).refused);
+  (void)host.touch_shared(kBase);
+  EXPECT_FALSE(host.change(kBase, kBase + k2M, PageOp::kPrivate).refused);
+  EXPECT_TRUE(host.shared.empty());
+  EXPECT_EQ(host.state(kBase), RmpState::kHypervisor);
+  EXPECT_EQ(host.pvalidate(kBase, 1).bytes, 2_MiB);
+  EXPECT_EQ(host.check(), "");
+}
+
+TEST(SnpMemoryChange, SucceedsWithoutEffectWhereThereIsNoRam) {
+  Host host{Backing::k2M};
+  EXPECT_FALSE(host.change(0, k4K, PageOp::kShared).refused);
+  EXPECT_TRUE(host.private_gone.empty());
+}
+
+TEST(SnpMemoryChange, IsRefusedWhereThePageIsTheFirmwares) {
+  Host host{Backing::k4K};
+  ASSERT_EQ(host.rmp.update(PhysAddr{kBase + kOffset},
+                            RmpUpdate::pre_guest(PhysAddr{kBase}, PageSize::k4K, 1)),
+            RmpUpdateCode::kSuccess);
+  EXPECT_TRUE(host.change(kBase, kBase + k4K, PageOp::kShared).refused);
+  EXPECT_EQ(host.memory.attribute(PhysAddr{kBase}), PageAttribute::kPrivate);
 }
 
 TEST(SnpMemoryList, Regression_K02_NeighboursAreConvertedAsOneRange) {

@@ -1,4 +1,4 @@
-// Page tables that a guest's processor reads although nothing says that they are private.
+// Private pages that a guest reaches without the C-bit, where hardware does not ask for it.
 #pragma once
 
 #include "accede/base/spin_lock.hpp"
@@ -10,17 +10,18 @@
 
 namespace accede::emulator {
 
-/// Hardware treats every access to page tables as private, whatever the C-bit of the entry that
-/// leads there (reference: SEV-SNP 2.4). Nested tables cannot tell a walk from other accesses: for
-/// a firmware whose tables refer to each other without the C-bit, the private pages that they lie
-/// in are reachable in the shared view too, as long as such a guest runs. A data access with C = 0
-/// to one of those pages is then not noticed.
+/// Hardware takes page-table walks, instruction fetches and everything without paging as private,
+/// whatever the C-bit says (reference: SEV-SNP 2.4; APM: C-bit). Nested tables cannot tell those
+/// from other accesses: the pages that they meet are reachable in the shared view too. A data
+/// access with C = 0 to one of those pages is then not noticed. What a firmware without the C-bit
+/// in CR3 left goes when a kernel with it runs.
 ///
 /// Thread-safe: one lock.
-class WalkAliases {
+class PrivateAliases {
  public:
-  /// Makes the validated page at `gpa` reachable for walks without the C-bit.
-  void add(GuestView& view, PhysAddr gpa) {
+  /// Makes the validated page at `gpa` reachable without the C-bit. `passing`: only until
+  /// drop_passing().
+  void add(GuestView& view, PhysAddr gpa, bool passing) {
     const PhysRange page = PhysRange::page(gpa, PageSize::k4K);
     const SpinGuard guard{lock_};
     if (count_ == pages_.size()) {
@@ -28,12 +29,14 @@ class WalkAliases {
     }
     pages_[count_] = page;
     ++count_;
+    has_passing_ = has_passing_ || passing;
     view.map(View::kShared, page);
   }
 
-  /// Takes all of them away.
-  void drop(GuestView& view) {
-    if (count_ == 0) {
+  /// Takes all of them away when a passing one is among them. The others come again when they are
+  /// needed.
+  void drop_passing(GuestView& view) {
+    if (!has_passing_) {
       return;  // called at every exit
     }
     const SpinGuard guard{lock_};
@@ -57,11 +60,13 @@ class WalkAliases {
       view.unmap(View::kShared, pages_[i]);
     }
     count_ = 0;
+    has_passing_ = false;
   }
 
   SpinLock lock_;
   std::array<PhysRange, 256> pages_{};
-  std::atomic<std::size_t> count_ = 0;
+  std::size_t count_ = 0;
+  std::atomic<bool> has_passing_ = false;
 };
 
 }  // namespace accede::emulator
