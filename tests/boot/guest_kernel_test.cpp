@@ -193,7 +193,7 @@ TEST(GuestKernelFault, OfAnUndefinedInstructionIsReported) {
 }
 
 TEST(GuestKernelFault, OfUnacceptedMemoryShowsTheStateOfThePage) {
-  const Boot result = broken("unaccepted", {"--sept-ve-disable", "off"});
+  const Boot result = broken("unaccepted", {"--unaccepted-touch", "exception"});
   EXPECT_EQ(result.text("/outcome"), "panic") << result;
   EXPECT_TRUE(result.console_has("#VE")) << result;
   EXPECT_TRUE(result.console_has("unaccepted (unit")) << result;

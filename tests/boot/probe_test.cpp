@@ -1,7 +1,7 @@
 // Guests that misbehave on purpose: what the emulator answers, and how it ends those that break a
 // rule. The scenarios are in probe/.
 
-#include "tests/boot/accede_run.hpp"
+#include "tests/boot/probe_run.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,52 +9,6 @@
 
 namespace accede::test {
 namespace {
-
-/// Boots the probe with a comma list of scenarios.
-Boot probe(const std::string& scenarios, std::vector<std::string> options = {}) {
-  options.insert(options.end(),
-                 {"--kernel", probe_path(), "--append", "probe=" + scenarios, "--timeout", "60"});
-  return boot(options);
-}
-
-/// Boots scenarios that the guest survives; each checks every word that it gets.
-Boot survive(const std::string& scenarios, const std::vector<std::string>& options = {}) {
-  Boot result = probe(scenarios, options);
-  EXPECT_EQ(result.exit_code, 0) << result;
-  EXPECT_EQ(result.text("/outcome"), "ready") << result;
-  EXPECT_TRUE(result.at("/fault").is_null()) << result;
-  EXPECT_TRUE(result.console_has("probe: all good")) << result;
-  return result;
-}
-
-/// Boots a scenario that ends the guest with a fault.
-Boot break_rule(const std::string& scenario, const std::string& kind,
-                const std::vector<std::string>& options = {}) {
-  Boot result = probe(scenario, options);
-  EXPECT_EQ(result.exit_code, 1) << result;
-  EXPECT_EQ(result.text("/outcome"), "guest-fault") << result;
-  EXPECT_EQ(result.text("/fault/kind"), kind) << result;
-  EXPECT_FALSE(result.text("/fault/message").empty()) << result;
-  EXPECT_FALSE(result.console_has("all good")) << result;
-  // The report area names the same as fatal.
-  const std::vector<Json> violations = result.violations(kind);
-  EXPECT_EQ(violations.size(), 1U) << result.at("/violations");
-  for (const Json& violation : violations) {
-    EXPECT_EQ(violation.at("fatal"), true);
-    EXPECT_EQ(violation.at("gpa"), result.at("/fault/gpa"));
-    EXPECT_EQ(violation.at("rip"), result.at("/fault/rip"));
-  }
-  return result;
-}
-
-std::uint64_t address(const Boot& boot, const std::string& path) {
-  return std::stoull(boot.text(path), nullptr, 16);
-}
-
-constexpr std::uint64_t kUnit = 2 * kMiB;
-/// The first unit of unaccepted memory: where q35 continues above 4 GiB.
-constexpr std::uint64_t kFirstUnit = 4 * kGiB;
-constexpr std::uint64_t kSharedBit = 1ULL << 47;
 
 // --- What the guest survives
 // -------------------------------------------------------------------------
@@ -121,7 +75,7 @@ TEST(Probe, SeesATdxMachineAndNothingOfTheHypervisorBelow) {
   const Boot result = survive(
       "vp-info,unknown-leaf,reserved-rax-bits,tdcall-bytes,tdcall-in-compatibility-mode,vm-fields,"
       "measurements,svm-hidden,cpuid-follows-cr4,"
-      "tdx-visible,memory-map,no-ve-info,cpuid-exception");
+      "tdx-visible,no-snp,memory-map,no-ve-info,cpuid-exception");
   const std::vector<Json> unknown = result.violations("unknown-tdcall");
   EXPECT_GE(unknown.size(), 13U) << "one for each leaf";
   for (const Json& violation : unknown) {
@@ -132,7 +86,7 @@ TEST(Probe, SeesATdxMachineAndNothingOfTheHypervisorBelow) {
 
 TEST(Probe, AcceptsOnTheFirstTouchWhereTheTdTakesExceptions) {
   const Boot result = survive("ve-access-first,ve-demote-pending,ve-accept-2m,ve-nested",
-                              {"--sept-ve-disable", "off"});
+                              {"--unaccepted-touch", "exception"});
   EXPECT_EQ(result.bytes("/exits/ve_injected"), 8U);
 }
 
@@ -209,9 +163,9 @@ TEST(Probe, IsStoppedWhenItUsesAPrivateAddressOfSharedMemory) {
 
 TEST(Probe, IsStoppedWhenItUsesASharedAddressOfPrivateMemory) {
   const Boot read = break_rule("shared-access-to-private", "shared-private-mismatch");
-  EXPECT_EQ(address(read, "/fault/gpa"), kSharedBit | (kFirstUnit + 0x28));
+  EXPECT_EQ(address(read, "/fault/gpa"), kViewBit | (kFirstUnit + 0x28));
   const Boot after = break_rule("shared-access-after-unshare", "shared-private-mismatch");
-  EXPECT_EQ(address(after, "/fault/gpa"), kSharedBit | kFirstUnit);
+  EXPECT_EQ(address(after, "/fault/gpa"), kViewBit | kFirstUnit);
 }
 
 TEST(Probe, IsStoppedWhenItTouchesTheEmulator) {

@@ -137,15 +137,6 @@ void accept_emulator_memory(Probe& probe) {
 // --- Pages inside a unit, and content
 // ---------------------------------------------------------------
 
-bool is_zero(PhysAddr begin, Bytes size) {
-  for (Bytes at; at < size; at += 8_B) {
-    if (load<std::uint64_t>(at_private(begin + at)) != 0) {
-      return false;
-    }
-  }
-  return true;
-}
-
 void fill(PhysAddr begin, Bytes size, std::uint64_t seed) {
   for (Bytes at; at < size; at += 8_B) {
     store<std::uint64_t>(at_private(begin + at), seed + at.value());

@@ -8,8 +8,9 @@
 namespace probe {
 
 /// Page tables that keep everything the firmware maps and add two windows of 512 GiB in the upper
-/// half: guest physical addresses without and with the shared bit. Put the firmware's tables back
-/// when it goes. One at a time; its tables are static.
+/// half: guest physical addresses as private and as shared ones, that is without and with the
+/// shared bit (TDX), or with and without the C-bit (SNP). Without a confidential platform both are
+/// the same. Put the firmware's tables back when it goes. One at a time; its tables are static.
 class AddressSpace {
  public:
   AddressSpace();
@@ -26,6 +27,8 @@ class AddressSpace {
 
 inline constexpr std::uint64_t kPrivateWindow = 0xFFFF'8000'0000'0000;
 inline constexpr std::uint64_t kSharedWindow = 0xFFFF'8080'0000'0000;
+/// Where nothing is mapped.
+inline constexpr std::uint64_t kNowhere = 0xFFFF'8100'0000'0000;
 
 /// Where the private page at `gpa` is seen. Precondition: an AddressSpace lives; below 512 GiB.
 [[nodiscard]] inline volatile void* at_private(accede::PhysAddr gpa) {
@@ -34,5 +37,9 @@ inline constexpr std::uint64_t kSharedWindow = 0xFFFF'8080'0000'0000;
 [[nodiscard]] inline volatile void* at_shared(accede::PhysAddr gpa) {
   return reinterpret_cast<volatile void*>(kSharedWindow + gpa.value());
 }
+
+/// True when the private memory at [begin, begin + size) reads as zero. Precondition: as above; a
+/// multiple of 8 bytes.
+[[nodiscard]] bool is_zero(accede::PhysAddr begin, accede::Bytes size);
 
 }  // namespace probe

@@ -32,6 +32,12 @@ std::uint16_t code_selector() {
   return selector;
 }
 
+std::uint64_t read_cr2() {
+  std::uint64_t value = 0;
+  asm volatile("mov %%cr2, %0" : "=r"(value));
+  return value;
+}
+
 void set_gate(std::uint64_t vector) {
   const auto entry = reinterpret_cast<std::uintptr_t>(probe_exception_entries) + vector * 16;
   constexpr std::uint64_t kInterruptGate = 0x8E00;
@@ -46,6 +52,7 @@ void probe_exception(ExceptionFrame* frame) {
   if (probe_resume_rip != 0) {
     g_caught->vector = frame->vector;
     g_caught->error = frame->error;
+    g_caught->cr2 = read_cr2();
     frame->cs = code_selector();
     frame->rip = probe_resume_rip;
     frame->rsp = probe_resume_rsp;
@@ -63,9 +70,8 @@ Exceptions::Exceptions(Handler handler) {
       std::min<std::size_t>((firmware_.limit + std::size_t{1}) / sizeof(Gate), g_idt.size());
   std::copy_n(reinterpret_cast<const Gate*>(firmware_.base), gates, g_idt.begin());
   constexpr std::uint64_t kStackFault = 12;
-  constexpr std::uint64_t kPageFault = 14;
   for (const std::uint64_t vector : {kInvalidOpcode, kDoubleFault, kStackFault, kGeneralProtection,
-                                     kPageFault, kVirtualizationException}) {
+                                     kPageFault, kVirtualizationException, kVmmCommunication}) {
     set_gate(vector);
   }
   g_handler = handler;

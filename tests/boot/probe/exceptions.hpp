@@ -19,12 +19,14 @@ static_assert(sizeof(ExceptionFrame) == 22 * 8);
 inline constexpr std::uint64_t kInvalidOpcode = 6;
 inline constexpr std::uint64_t kDoubleFault = 8;
 inline constexpr std::uint64_t kGeneralProtection = 13;
+inline constexpr std::uint64_t kPageFault = 14;
 inline constexpr std::uint64_t kVirtualizationException = 20;
+inline constexpr std::uint64_t kVmmCommunication = 29;
 /// No exception came.
 inline constexpr std::uint64_t kNone = ~0ULL;
 
-/// While it lives, #UD, #DF, #GP, #SS, #PF and #VE come here and everything else stays with the
-/// firmware. One at a time.
+/// While it lives, #UD, #DF, #GP, #SS, #PF, #VE and #VC come here and everything else stays with
+/// the firmware. One at a time.
 class Exceptions {
  public:
   /// Called for an exception of no Attempt. Returns false for one that it does not handle: the
@@ -60,12 +62,17 @@ void probe_do_tdcall_with_two_prefixes();
 void probe_do_tdcall_in_compatibility_mode();  ///< RBX = a 32-bit code selector
 void probe_do_seamcall();
 void probe_do_ud2();
+// RBX = RFLAGS afterwards.
+void probe_do_pvalidate();
+void probe_do_rmpadjust();
+void probe_do_rmpquery();
 }
 
 /// The vector of the exception that an instruction raised, or kNone, and the registers behind it.
 struct Attempt {
   std::uint64_t vector = kNone;
   std::uint64_t error = 0;
+  std::uint64_t cr2 = 0;  ///< when the exception came
   Registers after;
 };
 

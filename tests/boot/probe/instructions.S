@@ -113,6 +113,20 @@ probe_do_\name:
         routine seamcall, .byte 0x66, 0x0F, 0x01, 0xCF
         routine ud2, ud2
 
+// The same, and RBX = RFLAGS afterwards.
+        .macro  routine_with_flags name, bytes:vararg
+        .globl  probe_do_\name
+        .hidden probe_do_\name
+probe_do_\name:
+        .byte   \bytes
+        pushfq
+        pop     rbx
+        ret
+        .endm
+        routine_with_flags pvalidate, 0xF2, 0x0F, 0x01, 0xFF
+        routine_with_flags rmpadjust, 0xF3, 0x0F, 0x01, 0xFE
+        routine_with_flags rmpquery, 0xF3, 0x0F, 0x01, 0xFD
+
 // TDCALL in compatibility mode. RBX = a 32-bit code selector. Code and stack lie below 4 GiB.
         .globl  probe_do_tdcall_in_compatibility_mode
         .hidden probe_do_tdcall_in_compatibility_mode
@@ -141,7 +155,7 @@ probe_exception_entries:
         .set    vector, 0
         .rept   32
         .balign 16
-        .if     (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21)
+        .if     (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
         .else
         push    0
         .endif

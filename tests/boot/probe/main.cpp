@@ -42,8 +42,11 @@ std::string_view take_until(std::string_view& rest, char end) {
 }
 
 const Scenario* find(std::string_view name) {
-  for (const auto family : {accept_scenarios(), conversion_scenarios(), vmcall_scenarios(),
-                            virtualization_exception_scenarios(), machine_scenarios()}) {
+  for (const auto family :
+       {accept_scenarios(), conversion_scenarios(), vmcall_scenarios(),
+        virtualization_exception_scenarios(), machine_scenarios(), snp_accept_scenarios(),
+        snp_access_scenarios(), snp_ghcb_scenarios(), snp_ghcb_calls_scenarios(),
+        snp_machine_scenarios(), snp_page_state_scenarios()}) {
     for (const Scenario& scenario : family) {
       if (scenario.name == name) {
         return &scenario;

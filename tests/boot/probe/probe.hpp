@@ -72,6 +72,12 @@ struct Scenario {
 [[nodiscard]] std::span<const Scenario> vmcall_scenarios();
 [[nodiscard]] std::span<const Scenario> virtualization_exception_scenarios();
 [[nodiscard]] std::span<const Scenario> machine_scenarios();
+[[nodiscard]] std::span<const Scenario> snp_accept_scenarios();
+[[nodiscard]] std::span<const Scenario> snp_access_scenarios();
+[[nodiscard]] std::span<const Scenario> snp_ghcb_scenarios();
+[[nodiscard]] std::span<const Scenario> snp_ghcb_calls_scenarios();
+[[nodiscard]] std::span<const Scenario> snp_machine_scenarios();
+[[nodiscard]] std::span<const Scenario> snp_page_state_scenarios();
 
 /// Prints an exception that nobody expected and powers off.
 [[noreturn]] void stop_on_exception(const ExceptionFrame& frame);

@@ -1,5 +1,5 @@
 // #VE: access first, accept in the handler. Pending memory needs a TD that takes #VE
-// (--sept-ve-disable off); CPUID can raise it in any.
+// (--unaccepted-touch exception); CPUID can raise it in any.
 
 #include "accede/emulator/cpu.hpp"
 #include "tests/boot/probe/address_space.hpp"
