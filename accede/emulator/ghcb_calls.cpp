@@ -95,6 +95,11 @@ void GhcbCalls::count(std::uint64_t msr) {
 }
 
 void GhcbCalls::report(const host::GhcbMistake& mistake) {
+  using Kind = host::GhcbMistakeKind;
+  if (mistake.kind == Kind::kNotRegistered || mistake.kind == Kind::kStringTooLong ||
+      mistake.kind == Kind::kUnsupportedEvent) {
+    return;  // the guest is stopped, and that is reported
+  }
   reporter_.violation({.gpa = mistake.value,
                        .rip = vcpu_.save().rip,
                        .count = 1,
