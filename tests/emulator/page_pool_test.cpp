@@ -58,7 +58,7 @@ TEST(PagePool, KeepsReturnedPagesInAnyOrder) {
   for (PhysAddr& page : pages) {
     page = pool.allocate().value();
   }
-  for (const std::size_t i : {3, 0, 7, 1, 6, 2, 5, 4}) {
+  for (const std::size_t i : {3U, 0U, 7U, 1U, 6U, 2U, 5U, 4U}) {
     pool.free(pages[i]);
   }
   std::set<std::uint64_t> seen;

@@ -130,7 +130,7 @@ TEST_F(TdxModuleTest, GivesTheVeInformationOnce) {
 }
 
 TEST_F(TdxModuleTest, SetsCpuidExceptionsPerMode) {
-  for (const std::uint64_t mode : {1, 2, 3, 0}) {
+  for (const std::uint64_t mode : {1U, 2U, 3U, 0U}) {
     td_.gpr(kRcx) = mode;
     EXPECT_FALSE(td_.tdcall(5).has_value());
     EXPECT_EQ(td_.gpr(kRax), 0U);

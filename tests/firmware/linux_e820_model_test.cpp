@@ -76,8 +76,8 @@ void check(std::span<const Entry> entries, const Reference& reference) {
   std::uint64_t end = 0;
   std::uint32_t last_type = kHole;
   for (const Entry& entry : entries) {
-    ASSERT_GT(entry.bytes, 0U);
-    ASSERT_GE(entry.address, end);
+    ASSERT_GT(auto{entry.bytes}, 0U);
+    ASSERT_GE(auto{entry.address}, end);
     ASSERT_TRUE(entry.address > end || entry.type != last_type || end == 0) << "not merged";
     end = entry.address + entry.bytes;
     last_type = entry.type;

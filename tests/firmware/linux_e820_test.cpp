@@ -32,7 +32,7 @@ std::expected<std::vector<Row>, LinuxBootError> build(const EfiMap& map, E820Rul
   }
   std::vector<Row> rows;
   for (const Entry& entry : *entries) {
-    rows.emplace_back(entry.address, entry.address + entry.bytes, entry.type);
+    rows.emplace_back(auto{entry.address}, entry.address + entry.bytes, auto{entry.type});
   }
   return rows;
 }

@@ -27,9 +27,9 @@ TEST(LinuxSetup, TakesOnlyWhatTheHeaderDeclaresAsItsOwn) {
   header.jump = 0x62EB;  // ends with init_size at 0x264
   const LinuxSetup setup = setup_of(header);
   EXPECT_EQ(setup.bytes().size(), 0x264U - 0x1F1U);
-  EXPECT_EQ(setup.header().init_size, debian_header().init_size);
-  EXPECT_EQ(setup.header().handover_offset, 0U);
-  EXPECT_EQ(setup.header().kernel_info_offset, 0U);
+  EXPECT_EQ(auto{setup.header().init_size}, auto{debian_header().init_size});
+  EXPECT_EQ(auto{setup.header().handover_offset}, 0U);
+  EXPECT_EQ(auto{setup.header().kernel_info_offset}, 0U);
 }
 
 TEST(LinuxSetup, TakesAHeaderThatIsLongerThanToday) {

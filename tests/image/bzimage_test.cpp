@@ -28,8 +28,8 @@ TEST(BzImage, FindsTheParts) {
   const auto file = MadeUpImage{}.file();
   const auto image = BzImage::parse(file);
   ASSERT_TRUE(image);
-  EXPECT_EQ(image->header().syssize, (MadeUpImage::kEnd - MadeUpImage::kCode) / 16);
-  EXPECT_EQ(image->header().kernel_info_offset, 0x1234U);
+  EXPECT_EQ(auto{image->header().syssize}, (MadeUpImage::kEnd - MadeUpImage::kCode) / 16);
+  EXPECT_EQ(auto{image->header().kernel_info_offset}, 0x1234U);
   EXPECT_EQ(image->setup_header_bytes().data(), file.data() + 0x1F1);
   EXPECT_EQ(image->setup_header_bytes().size(), 0x26CU - 0x1F1U);
   EXPECT_EQ(image->protected_mode().data(), file.data() + MadeUpImage::kCode);
@@ -108,7 +108,7 @@ TEST(BzImage, ReadsFieldsBehindAnOldersHeaderEndAsZero) {
   const auto file = made.file();
   const auto image = BzImage::parse(file);
   ASSERT_TRUE(image);
-  EXPECT_EQ(image->header().kernel_info_offset, 0U);
+  EXPECT_EQ(auto{image->header().kernel_info_offset}, 0U);
   EXPECT_EQ(image->setup_header_bytes().size(), 0x268U - 0x1F1U);
 }
 
@@ -120,7 +120,7 @@ TEST(BzImage, TakesALongerHeaderOfALaterProtocol) {
   const auto image = BzImage::parse(file);
   ASSERT_TRUE(image);
   EXPECT_EQ(image->setup_header_bytes().size(), 0x290U - 0x1F1U);
-  EXPECT_EQ(image->header().kernel_info_offset, 0x1234U);
+  EXPECT_EQ(auto{image->header().kernel_info_offset}, 0x1234U);
 }
 
 TEST(BzImageErrors, TooShortForAHeader) {
