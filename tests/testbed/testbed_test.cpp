@@ -570,7 +570,7 @@ class OneMoreFile {
 };
 
 TEST(Testbed, WithoutUserfaultfdItFallsBackToMprotectUnlessToldOtherwise) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ACCEDE_UBSAN
   GTEST_SKIP() << "UBSan opens a pipe to look at an object's type, and the test leaves no room";
 #endif
   const OneMoreFile limit;
