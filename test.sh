@@ -203,7 +203,7 @@ run_asan() {
 run_tsan() {
   local rooms
   # Only the rooms that have such tests are built.
-  mapfile -t rooms < <(grep -lE '^TEST.*Concurren' tests/*/*.cpp |
+  mapfile -t rooms < <(grep -lE '^(TYPED_)?TEST.*Concurren' tests/*/*.cpp |
     while read -r file; do echo "$(dirname "$file")/all"; done | sort -u)
   [ ${#rooms[@]} -gt 0 ] || rooms=(all)
   build_targets=("${rooms[@]}")
