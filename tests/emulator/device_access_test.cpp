@@ -8,6 +8,7 @@
 
 #include <array>
 #include <numeric>
+#include <span>
 #include <vector>
 
 namespace accede::emulator {
@@ -64,7 +65,8 @@ TEST_F(DeviceAccessTest, WritesTheseBytesOfADeviceAndNoOthers) {
       std::iota(registers().begin(), registers().end(), std::uint8_t{1});
       std::iota(expected.begin(), expected.end(), std::uint8_t{1});
       std::iota(data_.begin(), data_.end(), std::uint8_t{0xE0});
-      std::iota(expected.begin() + offset, expected.begin() + offset + size, std::uint8_t{0xE0});
+      const auto written = std::span{expected}.subspan(offset, size);
+      std::iota(written.begin(), written.end(), std::uint8_t{0xE0});
       EXPECT_TRUE(write(kDevice + offset, size));
       EXPECT_TRUE(std::ranges::equal(registers(), expected));
     }
