@@ -1,6 +1,7 @@
 // What must hold for every acceptance plan, for tests and the fuzzer.
 #pragma once
 
+#include "accede/firmware/acceptance_cost.hpp"
 #include "accede/firmware/acceptance_plan.hpp"
 #include "accede/firmware/efi_memory_map.hpp"
 #include "tests/firmware/made_up_hobs.hpp"
@@ -97,10 +98,25 @@ inline Complaint check_hand_over(const AcceptancePlan& plan, const guest::Memory
   return again && regions(*again) == regions(*after) ? nullptr : "the EFI map says something else";
 }
 
+inline Complaint check_prediction(const AcceptancePlan& plan, const guest::MemoryMap& map) {
+  const Prediction one = predict(plan, map, kReportedTdx, 1);
+  const Prediction more = predict(plan, map, kReportedTdx, 4);
+  const Bytes pages = Bytes{4096} * (one.pages_4k + 512 * one.pages_2m + 262'144 * one.pages_1g);
+  if (pages != plan.size() || one.accepted != plan.size()) {
+    return "the prediction counts other pages than the plan has";
+  }
+  if (more.time > one.time || (one.accepted == Bytes{0}) != (one.time == Nanoseconds{0})) {
+    return "the predicted time makes no sense";
+  }
+  return one.tables <= one.backed && one.accepted <= one.backed ? nullptr
+                                                                : "too little memory is predicted";
+}
+
 inline Complaint check_plan(const AcceptancePlan& plan, const guest::MemoryMap& map,
                             std::size_t stride) {
   for (const Complaint complaint :
-       {check_ranges(plan, map), check_chunks(plan), check_hand_over(plan, map, stride)}) {
+       {check_ranges(plan, map), check_chunks(plan), check_hand_over(plan, map, stride),
+        check_prediction(plan, map)}) {
     if (complaint != nullptr) {
       return complaint;
     }
