@@ -305,8 +305,7 @@ Verdict SnpPages::touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
   return {};
 }
 
-/// Hardware raises #VC 0x404 with the linear address in CR2. SVM does not tell that address for a
-/// data access, so CR2 stays as it is; for an instruction fetch it is RIP.
+/// Hardware raises #VC 0x404 with the linear address in CR2: for an instruction fetch that is RIP.
 Verdict SnpPages::not_validated(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
   if (!config_.stop_on_unaccepted) {
     if ((error & svm::kNpfFetch) != 0) {

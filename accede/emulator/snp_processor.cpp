@@ -39,6 +39,13 @@ void finish(Vcpu& vcpu, std::uint32_t eax, bool carry = false) {
   vcpu.advance(kCodeBytes);
 }
 
+/// Whether #VC is to be injected.
+bool is_vc(std::uint64_t event) {
+  constexpr std::uint64_t kVc =
+      svm::kEventValid | svm::kEventTypeException | svm::kEventHasError | Vcpu::kVmmCommunication;
+  return (event & 0xFFFF'FFFF) == kVc;
+}
+
 Code instruction(const GuestMemory& memory, const Vcpu& vcpu) {
   Code bytes{};
   static_cast<void>(memory.fetch(vcpu.save(), bytes));
@@ -51,11 +58,34 @@ bool SnpProcessor::is_accept(const Vcpu& /*vcpu*/, Exit exit) {
   return exit == Exit::kExceptionUd || exit == Exit::kVmmcall || exit == Exit::kMsr;
 }
 
+/// A linear address that names the byte at `gpa` (with its C-bit) and that the instruction may well
+/// have used: SVM does not tell. What a register points into, or the same address.
+std::optional<std::uint64_t> SnpProcessor::find_linear(const Vcpu& vcpu, std::uint64_t gpa) const {
+  constexpr std::uint64_t kInPage = 0xFFF;
+  const auto names_it = [&](std::uint64_t pointer) {
+    return memory_.translate(vcpu.save(), (pointer & ~kInPage) | (gpa & kInPage)) == gpa;
+  };
+  for (const std::uint64_t pointer : vcpu.gpr) {
+    if (names_it(pointer)) {
+      return (pointer & ~kInPage) | (gpa & kInPage);
+    }
+  }
+  const std::uint64_t identity = gpa & ~NestedPageTable::kViewMask;
+  return names_it(identity) ? std::optional{identity} : std::nullopt;
+}
+
+Verdict SnpProcessor::touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
+  const Verdict verdict = pages_.touch(vcpu, gpa, error);
+  if (verdict && is_vc(vcpu.vmcb->control.event_injection) &&
+      (error & (svm::kNpfFetch | svm::kNpfTableWalk)) == 0) {
+    vcpu.save().cr2 = find_linear(vcpu, gpa).value_or(vcpu.save().cr2);
+  }
+  return verdict;
+}
+
 void SnpProcessor::before_entry(Vcpu& vcpu) {
-  constexpr std::uint64_t kVc =
-      svm::kEventValid | svm::kEventTypeException | svm::kEventHasError | Vcpu::kVmmCommunication;
   std::uint64_t& event = vcpu.vmcb->control.event_injection;
-  if ((event & 0xFFFF'FFFF) == kVc) {
+  if (is_vc(event)) {
     const auto error = static_cast<std::uint32_t>(event >> 32);
     event = 0;
     deliver_with_error(memory_, vcpu, Vcpu::kVmmCommunication, error);

@@ -39,9 +39,7 @@ class SnpProcessor {
       : pages_{pages}, memory_{memory}, vcpus_{vcpus} {}
 
   [[nodiscard]] GuestView& view() { return pages_.view(); }
-  [[nodiscard]] Verdict touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
-    return pages_.touch(vcpu, gpa, error);
-  }
+  [[nodiscard]] Verdict touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error);
   void after_exit(const Vcpu& vcpu) { pages_.forget_aliases(vcpu); }
   /// #VC does not come from the processor below: see deliver_with_error(). Precondition: when an
   /// event is to be injected, TR is in the VMCB.
@@ -60,6 +58,7 @@ class SnpProcessor {
   [[nodiscard]] Verdict rmpadjust(Vcpu& vcpu);
   [[nodiscard]] Verdict rmpquery(Vcpu& vcpu);
   [[nodiscard]] std::optional<PhysAddr> private_page(Vcpu& vcpu);
+  [[nodiscard]] std::optional<std::uint64_t> find_linear(const Vcpu& vcpu, std::uint64_t gpa) const;
   [[nodiscard]] Verdict go_on(Vcpu& vcpu, const host::GhcbOutcome& outcome);
 
   SnpPages& pages_;

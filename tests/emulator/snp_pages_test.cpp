@@ -96,7 +96,7 @@ TEST_F(SnpPagesTest, RaisesVcWhereTheGuestTakesIt) {
   snp.vcpu().save().cr2 = 0x77;
   EXPECT_FALSE(snp.touch(kCBit | kPending, svm::kNpfWrite).has_value());
   EXPECT_EQ(snp.event(), 0x404ULL << 32 | 0x8000'0B1D);
-  EXPECT_EQ(snp.vcpu().save().cr2, 0x77U) << "nobody knows the linear address";
+  EXPECT_EQ(snp.vcpu().save().cr2, kPending) << "mapped at its own address";
   EXPECT_EQ(snp.vcpu().save().rip, SnpMachine::kRip);
   EXPECT_EQ(snp.counters().ve_injected, 1U);
   EXPECT_FALSE(snp.reachable(View::kPrivate, kPending));
@@ -107,6 +107,22 @@ TEST_F(SnpPagesTest, TellsTheAddressOfAnInstructionThatIsNotValidated) {
   EXPECT_FALSE(snp.touch(kCBit | kPending, svm::kNpfFetch).has_value());
   EXPECT_EQ(snp.event(), 0x404ULL << 32 | 0x8000'0B1D);
   EXPECT_EQ(snp.vcpu().save().cr2, SnpMachine::kRip);
+}
+
+TEST_F(SnpPagesTest, TellsTheAddressThatARegisterPointsTo) {
+  SnpMachine snp{{.stop_on_unaccepted = false}};
+  snp.leaf(2) = kCBit | kPending | SnpMachine::kPresent;
+  snp.gpr(kRsi) = SnpMachine::window(2) + 0x40;
+  EXPECT_FALSE(snp.touch(kCBit | (kPending + 0x48)).has_value());
+  EXPECT_EQ(snp.vcpu().save().cr2, SnpMachine::window(2) + 0x48) << "the page is what it shows";
+}
+
+TEST_F(SnpPagesTest, TellsNoAddressThatDoesNotMapThePage) {
+  SnpMachine snp{{.stop_on_unaccepted = false}};
+  snp.vcpu().save().cr3 = SnpMachine::kTables + 0x8000;  // nothing is mapped
+  snp.vcpu().save().cr2 = 0x77;
+  EXPECT_FALSE(snp.touch(kCBit | kPending, svm::kNpfWrite).has_value());
+  EXPECT_EQ(snp.vcpu().save().cr2, 0x77U);
 }
 
 TEST_F(SnpPagesTest, ValidatesAPageThatCausedVc) {
