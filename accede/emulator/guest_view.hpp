@@ -48,6 +48,28 @@ class GuestView {
   /// Maps the largest page around a device address that holds no RAM. False as above.
   [[nodiscard]] bool map_device(View view, PhysAddr gpa);
 
+  /// A nested page fault at `gpa` (with the view bit): a device is mapped; for RAM
+  /// `touch_ram(View, PhysAddr)` decides; what is nobody's or the emulator's ends the guest.
+  template <class TouchRam>
+  [[nodiscard]] Verdict touch(std::uint64_t gpa, TouchRam touch_ram) {
+    using namespace std::string_view_literals;
+    const View view = tables_.view_of(gpa);
+    const PhysAddr address{gpa & ~NestedPageTable::kViewMask};
+    if (address.value() >= NestedPageTable::kViewMask) {
+      return std::unexpected{beyond_width(gpa)};
+    }
+    switch (machine_.region(address)) {
+      case Region::kEmulator:
+        return std::unexpected{emulator_memory(gpa)};
+      case Region::kDevice:
+        return map_device(view, address) ? Verdict{}
+                                         : std::unexpected{out_of_storage(address, "a device"sv)};
+      case Region::kRam:
+        return touch_ram(view, address);
+    }
+    return {};
+  }
+
   /// From now on the guest may reach and write `range` in `view`.
   void map(View view, PhysRange range);
   /// The guest must no longer reach `range` in `view`; its content stays.

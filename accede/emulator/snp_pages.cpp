@@ -256,24 +256,10 @@ abi::ghcb::GhcbPage* SnpPages::map_ghcb(PhysAddr gpa) {
 }
 
 Verdict SnpPages::touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
-  const View view = view_.tables().view_of(gpa);
-  const PhysAddr address{gpa & ~NestedPageTable::kViewMask};
-  if (address.value() >= NestedPageTable::kViewMask) {
-    return std::unexpected{GuestView::beyond_width(gpa)};
-  }
-  switch (view_.machine().region(address)) {
-    case Region::kEmulator:
-      return std::unexpected{GuestView::emulator_memory(gpa)};
-    case Region::kDevice:
-      if (!view_.map_device(view, address)) {
-        return std::unexpected{GuestView::out_of_storage(address, "a device"sv)};
-      }
-      return {};
-    case Region::kRam:
-      return view == View::kPrivate ? touch_private(vcpu, address, error)
-                                    : touch_shared(vcpu, address, error);
-  }
-  return {};
+  return view_.touch(gpa, [&](View view, PhysAddr address) {
+    return view == View::kPrivate ? touch_private(vcpu, address, error)
+                                  : touch_shared(vcpu, address, error);
+  });
 }
 
 Verdict SnpPages::touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {

@@ -153,23 +153,9 @@ void TdPages::count_refusal(const Vcpu& vcpu, std::uint64_t rcx,
 }
 
 Verdict TdPages::touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
-  const View view = view_.tables().view_of(gpa);
-  const PhysAddr address{gpa & ~NestedPageTable::kViewMask};
-  if (address.value() >= NestedPageTable::kViewMask) {
-    return std::unexpected{GuestView::beyond_width(gpa)};
-  }
-  switch (view_.machine().region(address)) {
-    case Region::kEmulator:
-      return std::unexpected{GuestView::emulator_memory(gpa)};
-    case Region::kDevice:
-      if (!view_.map_device(view, address)) {
-        return std::unexpected{exhausted(address)};
-      }
-      return {};
-    case Region::kRam:
-      return view == View::kPrivate ? touch_private(vcpu, address, error) : touch_shared(address);
-  }
-  return {};
+  return view_.touch(gpa, [&](View view, PhysAddr address) {
+    return view == View::kPrivate ? touch_private(vcpu, address, error) : touch_shared(address);
+  });
 }
 
 Verdict TdPages::touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
