@@ -2,10 +2,10 @@
 
 #include "accede/abi/efi.hpp"
 #include "accede/image/bzimage.hpp"
+#include "accede/image/pattern.hpp"
 
 #include <algorithm>
 #include <array>
-#include <bit>
 
 namespace accede::image {
 
@@ -34,99 +34,35 @@ enum Mark : std::uint8_t {
 constexpr std::size_t kFirstLandmark = kNotElf;
 constexpr std::size_t kMarks = kSecureBoot + 1;
 
-/// The bytes of a mark, each complemented: a program with this search in it (a loader, the command)
-/// is not to be taken for a kernel.
-struct Pattern {
-  static constexpr std::size_t kMost = 52;
-  std::array<std::uint8_t, kMost> complement{};
-  std::uint8_t size = 0;
-
-  [[nodiscard]] constexpr std::uint8_t at(std::size_t i) const {
-    return static_cast<std::uint8_t>(~complement[i]);
-  }
-};
-
-consteval Pattern text(std::string_view characters) {
-  Pattern pattern;
-  for (const char c : characters) {
-    pattern.complement.at(pattern.size++) = static_cast<std::uint8_t>(~c);
-  }
-  return pattern;
-}
-
-/// Eight bytes of a GUID as it lies in memory, from `begin` on.
-consteval Pattern half(const abi::efi::Guid& guid, std::size_t begin) {
-  const auto bytes = std::bit_cast<std::array<std::uint8_t, 16>>(guid);
-  Pattern pattern;
-  for (std::size_t i = 0; i < 8; ++i) {
-    pattern.complement.at(pattern.size++) = static_cast<std::uint8_t>(~bytes.at(begin + i));
-  }
-  return pattern;
-}
-
 /// In the order of Mark. Texts without what a version of Linux may put around them (a level, a line
 /// end), so that a linker that merges tails of texts changes nothing.
-constexpr std::array<Pattern, kMarks> kPatterns{
-    text("Unknown version of unaccepted memory table"sv),
-    text("Cannot accept memory: unknown platform"sv),
-    text("TDX: Failed to accept memory"sv),
-    text("Failed to allocate unaccepted memory config table"sv),
-    text("Memory acceptance protocol failed"sv),
-    text("SEV-SNP"sv),
-    half(abi::efi::kLinuxUnacceptedTable, 0),
-    half(abi::efi::kLinuxUnacceptedTable, 8),
-    half(abi::efi::kMemoryAcceptanceHandshakeProtocol, 0),
-    half(abi::efi::kMemoryAcceptanceHandshakeProtocol, 8),
+constexpr PatternSet<kMarks> kPatterns{{{
+    text_pattern("Unknown version of unaccepted memory table"sv),
+    text_pattern("Cannot accept memory: unknown platform"sv),
+    text_pattern("TDX: Failed to accept memory"sv),
+    text_pattern("Failed to allocate unaccepted memory config table"sv),
+    text_pattern("Memory acceptance protocol failed"sv),
+    text_pattern("SEV-SNP"sv),
+    guid_pattern(abi::efi::kLinuxUnacceptedTable, 0, 8),
+    guid_pattern(abi::efi::kLinuxUnacceptedTable, 8, 8),
+    guid_pattern(abi::efi::kMemoryAcceptanceHandshakeProtocol, 0, 8),
+    guid_pattern(abi::efi::kMemoryAcceptanceHandshakeProtocol, 8, 8),
     // Landmarks. Decompressor: misc.c, error.c. EFI stub: efi-stub-helper.c, x86-stub.c,
     // secureboot.c.
-    text("Kernel is not a valid ELF file"sv),
-    text(" -- System halted"sv),
-    text("Loaded initrd from command line option"sv),
-    text("exit_boot() failed!"sv),
-    text("Could not determine UEFI Secure Boot status."sv),
-};
-
-/// For each value of a byte the set of patterns, a bit each, that have it at `position`.
-consteval std::array<std::uint32_t, 256> patterns_with(std::size_t position) {
-  static_assert(kMarks <= 32);
-  std::array<std::uint32_t, 256> sets{};
-  for (std::size_t mark = 0; mark < kMarks; ++mark) {
-    sets.at(kPatterns.at(mark).at(position)) |= std::uint32_t{1} << mark;
-  }
-  return sets;
-}
-
-constexpr auto kWithFirst = patterns_with(0);
-constexpr auto kWithSecond = patterns_with(1);
-
-bool begins_with(std::span<const std::byte> bytes, const Pattern& pattern) {
-  if (bytes.size() < pattern.size) {
-    return false;
-  }
-  for (std::size_t i = 0; i < pattern.size; ++i) {
-    if (std::to_integer<std::uint8_t>(bytes[i]) != pattern.at(i)) {
-      return false;
-    }
-  }
-  return true;
-}
+    text_pattern("Kernel is not a valid ELF file"sv),
+    text_pattern(" -- System halted"sv),
+    text_pattern("Loaded initrd from command line option"sv),
+    text_pattern("exit_boot() failed!"sv),
+    text_pattern("Could not determine UEFI Secure Boot status."sv),
+}}};
 
 /// What one pass over an image finds.
 class Search {
  public:
   /// Looks at `image` from `begin` to `end`. Calls go forward in the image.
   void look(std::span<const std::byte> image, std::size_t begin, std::size_t end) {
-    const auto part = image.first(end);
-    for (std::size_t i = begin; i + 1 < end; ++i) {
-      std::uint32_t candidates = kWithFirst[std::to_integer<std::uint8_t>(part[i])] &
-                                 kWithSecond[std::to_integer<std::uint8_t>(part[i + 1])];
-      for (; candidates != 0; candidates &= candidates - 1) {
-        const auto mark = static_cast<std::size_t>(std::countr_zero(candidates));
-        if (begins_with(part.subspan(i), kPatterns[mark])) {
-          note(mark, i);
-        }
-      }
-    }
+    kPatterns.search(image, begin, end,
+                     [this](std::size_t mark, std::size_t offset) { note(mark, offset); });
   }
 
   [[nodiscard]] std::optional<std::size_t> first(Mark mark) const { return seen_[mark].first; }
