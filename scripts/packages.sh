@@ -24,6 +24,7 @@ build    libbenchmark-dev     /usr/include/benchmark/benchmark.h
 build    libcli11-dev         /usr/include/CLI/CLI.hpp
 build    nlohmann-json3-dev   /usr/include/nlohmann/json.hpp
 build    libarchive-dev       /usr/include/archive.h
+build    libelf-dev           /usr/include/libelf.h
 run      qemu-system-x86      qemu-system-x86_64
 run      ovmf                 /usr/share/OVMF/OVMF_CODE*.fd /usr/share/ovmf/OVMF.fd
 run      ca-certificates      /etc/ssl/certs/ca-certificates.crt
