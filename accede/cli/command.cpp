@@ -3,6 +3,7 @@
 #include "accede/cli/boot_command.hpp"
 #include "accede/cli/boot_options.hpp"
 #include "accede/cli/failure.hpp"
+#include "accede/cli/inspect_command.hpp"
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -18,6 +19,7 @@ constexpr const char* kExamples =
     "  accede boot                       a stock Linux as a TDX guest, memory accepted lazily\n"
     "  accede boot --accept lazy,eager   both ways, compared\n"
     "  accede boot --help                everything that can be varied\n"
+    "  accede inspect /boot/vmlinuz      what a kernel or firmware image can do, and why\n"
     "\n"
     "Exit codes: 0 done; 1 what was tested failed; 2 usage or a bad input file; 3 something "
     "needed\n"
@@ -45,13 +47,22 @@ constexpr const char* kBootExamples =
     "Not yet: --firmware handshake, --firmware-accept, --shim, --vcpus above 1,\n"
     "--strict, --accel kvm, --report.";
 
+constexpr const char* kInspectExamples =
+    "Examples:\n"
+    "  accede inspect /boot/vmlinuz-6.12.1 /usr/share/ovmf/OVMF.fd\n"
+    "  accede inspect --require TDX_CAPABLE,UNACCEPTED_MEMORY bzImage      exit code 1: it is not\n"
+    "  accede inspect --claimed SEV_CAPABLE --json image.efi               wrong claims\n"
+    "  accede inspect --json --resume catalogue.jsonl images/              go on where it stopped\n"
+    "\n"
+    "Kernels: bzImage, vmlinux, unified kernel images, EFI zboot and flat images; firmware: OVMF\n"
+    "flash images. Directories are searched for them. Not yet: --boot.";
+
 struct Later {
   const char* name;
   const char* purpose;
 };
-constexpr std::array<Later, 5> kLater{{
+constexpr std::array<Later, 4> kLater{{
     {"matrix", "boots firmware and kernel combinations and compares (not yet)"},
-    {"inspect", "says what a kernel or firmware image can do (not yet)"},
     {"tdmr", "plans the memory of a TDX host (not yet)"},
     {"decode", "explains TDX and SEV-SNP status codes (not yet)"},
     {"report", "turns a saved run into an HTML page (not yet)"},
@@ -133,6 +144,20 @@ void add_later_options(CLI::App& boot, RawBootOptions& raw) {
   boot.add_flag("--shim", raw.shim)->group(kHidden);
 }
 
+void add_inspect_options(CLI::App& inspect, InspectOptions& options) {
+  inspect.add_option("FILE", options.paths, "images, or directories with images");
+  inspect.add_flag("--json", options.json, "print one JSON object a line, one for each image");
+  add(inspect, "--claimed", options.claimed, "TAG,...",
+      "say which of these tags are wrong (SEV_CAPABLE, TDX_CAPABLE, ...)");
+  add(inspect, "--require", options.require, "TAG,...",
+      "exit with 1 when an image does not have these tags");
+  add(inspect, "--jobs", options.jobs, "N", "images at a time (default: one for each processor)");
+  add(inspect, "--resume", options.resume, "FILE",
+      "a catalogue: images in it are not inspected again, others are added to it");
+  constexpr const char* kHidden = "";
+  inspect.add_flag("--boot", options.boot)->group(kHidden);
+}
+
 int fail(std::ostream& err, std::string_view command, const Failure& failure) {
   err << command << ": " << failure.message << "\n";
   return failure.exit_code;
@@ -147,16 +172,17 @@ int boot(const RawBootOptions& raw, std::ostream& out, std::ostream& err) {
 }
 
 /// Help and version end parsing too; everything else is a usage error in one line.
-int end_of_parsing(const CLI::App& app, const CLI::App& boot_app, const CLI::ParseError& error,
-                   std::ostream& out, std::ostream& err) {
+int end_of_parsing(const CLI::App& app, const CLI::ParseError& error, std::ostream& out,
+                   std::ostream& err) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     return app.exit(error, out, err);
   }
-  const bool in_boot = boot_app.parsed();
+  const auto commands = app.get_subcommands();
+  const std::string command =
+      commands.empty() ? "accede" : "accede " + commands.front()->get_name();
   std::string message = error.what();
   message = message.substr(0, message.find('\n'));
-  return fail(err, in_boot ? "accede boot" : "accede",
-              usage(message + (in_boot ? " (accede boot --help)" : " (accede --help)")));
+  return fail(err, command, usage(message + " (" + command + " --help)"));
 }
 
 int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
@@ -176,16 +202,24 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   add_output_options(*boot_app, raw);
   add_testing_options(*boot_app, raw);
   add_later_options(*boot_app, raw);
+  InspectOptions inspect_options;
+  CLI::App* const inspect_app =
+      app.add_subcommand("inspect", "says what a kernel or firmware image can do, and why");
+  inspect_app->footer(kInspectExamples);
+  add_inspect_options(*inspect_app, inspect_options);
   for (const Later& later : kLater) {
     app.add_subcommand(later.name, later.purpose)->allow_extras();
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return end_of_parsing(app, *boot_app, error, out, err);
+    return end_of_parsing(app, error, out, err);
   }
   if (boot_app->parsed()) {
     return boot(raw, out, err);
+  }
+  if (inspect_app->parsed()) {
+    return inspect_command(inspect_options, out, err);
   }
   if (app.get_subcommands().empty()) {
     return fail(err, "accede", usage("which command? for example boot (accede --help)"));
