@@ -2,6 +2,8 @@
 
 #include "accede/cli/boot_command.hpp"
 #include "accede/cli/boot_options.hpp"
+#include "accede/cli/decode_code.hpp"
+#include "accede/cli/decode_command.hpp"
 #include "accede/cli/failure.hpp"
 #include "accede/cli/inspect_command.hpp"
 
@@ -10,6 +12,7 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace accede::cli {
 namespace {
@@ -20,6 +23,7 @@ constexpr const char* kExamples =
     "  accede boot --accept lazy,eager   both ways, compared\n"
     "  accede boot --help                everything that can be varied\n"
     "  accede inspect /boot/vmlinuz      what a kernel or firmware image can do, and why\n"
+    "  accede decode 0xC0000B0B00000001  what a status code means\n"
     "\n"
     "Exit codes: 0 done; 1 what was tested failed; 2 usage or a bad input file; 3 something "
     "needed\n"
@@ -56,15 +60,29 @@ constexpr const char* kInspectExamples =
     "\n"
     "Kernels: bzImage, vmlinux, unified kernel images, EFI zboot and flat images; firmware: OVMF\n"
     "flash images. Directories are searched for them. Not yet: --boot.";
+constexpr const char* kDecodeExamples =
+    "Examples:\n"
+    "  accede decode 0xC0000B0B00000001     a TDX status\n"
+    "  accede decode 1:2                    why an SEV guest ended (set:code)\n"
+    "  accede decode rmpupdate:4 0x21100    one reading of a number; several codes\n"
+    "  accede decode --json 0x8000000000000002\n"
+    "\n"
+    "A number can be a code of several kinds: every reading is printed, the most specific first.\n"
+    "Exit code 1: a code is unknown.";
+
+/// The subcommand `decode` as it was asked for.
+struct RawDecodeOptions {
+  std::vector<std::string> codes;
+  bool json = false;
+};
 
 struct Later {
   const char* name;
   const char* purpose;
 };
-constexpr std::array<Later, 4> kLater{{
+constexpr std::array<Later, 3> kLater{{
     {"matrix", "boots firmware and kernel combinations and compares (not yet)"},
     {"tdmr", "plans the memory of a TDX host (not yet)"},
-    {"decode", "explains TDX and SEV-SNP status codes (not yet)"},
     {"report", "turns a saved run into an HTML page (not yet)"},
 }};
 
@@ -133,6 +151,21 @@ void add_output_options(CLI::App& boot, RawBootOptions& raw) {
   add(boot, "--console", raw.console, "FILE", "save the guest's console; - is standard error");
   add(boot, "--events", raw.events, "FILE", "save the emulator's event log");
   boot.add_flag("--no-events", raw.no_events, "do not log events");
+}
+
+CLI::App* add_decode(CLI::App& app, RawDecodeOptions& raw) {
+  CLI::App* const decode =
+      app.add_subcommand("decode", "explains status codes of TDX, SEV-SNP and UEFI");
+  decode->footer(kDecodeExamples);
+  decode
+      ->add_option("CODE", raw.codes,
+                   "hexadecimal (0x...) or decimal, or set:code; FAMILY: before it chooses what it "
+                   "is read as: " +
+                       family_names())
+      ->option_text("[FAMILY:]CODE ...")
+      ->required();
+  decode->add_flag("--json", raw.json, "print one JSON document");
+  return decode;
 }
 
 /// Part of the contract, not built: accepted here to be answered with "not yet".
@@ -207,6 +240,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       app.add_subcommand("inspect", "says what a kernel or firmware image can do, and why");
   inspect_app->footer(kInspectExamples);
   add_inspect_options(*inspect_app, inspect_options);
+  RawDecodeOptions raw_decode;
+  const CLI::App* const decode_app = add_decode(app, raw_decode);
   for (const Later& later : kLater) {
     app.add_subcommand(later.name, later.purpose)->allow_extras();
   }
@@ -220,6 +255,9 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   }
   if (inspect_app->parsed()) {
     return inspect_command(inspect_options, out, err);
+  }
+  if (decode_app->parsed()) {
+    return decode_command(raw_decode.codes, raw_decode.json, out, err);
   }
   if (app.get_subcommands().empty()) {
     return fail(err, "accede", usage("which command? for example boot (accede --help)"));
