@@ -1,0 +1,45 @@
+#include "accede/firmware/negotiation.hpp"
+
+#include "accede/base/assert.hpp"
+
+namespace accede::firmware {
+namespace {
+
+using State = Negotiation::State;
+
+State first_state(FirmwareKind kind, HostWish wish) {
+  if (wish == HostWish::kForceAcceptAll) {
+    return State::kAcceptedAtStart;
+  }
+  switch (kind) {
+    case FirmwareKind::kNever:
+      return State::kLeft;
+    case FirmwareKind::kAcceptAll:
+      return State::kAcceptedAtStart;
+    case FirmwareKind::kHandshake:
+      return State::kUndecided;
+  }
+  return State::kAcceptedAtStart;
+}
+
+}  // namespace
+
+Negotiation::Negotiation(FirmwareKind kind, HostWish wish)
+    : kind_{kind}, state_{first_state(kind, wish)} {}
+
+void Negotiation::allow_unaccepted() {
+  if (state_ == State::kUndecided) {
+    state_ = State::kAllowed;
+  }
+}
+
+ExitStep Negotiation::exit_called() const {
+  return state_ == State::kUndecided ? ExitStep::kAcceptEverything : ExitStep::kGoOn;
+}
+
+void Negotiation::accepted_at_exit() {
+  ACCEDE_ASSERT(state_ == State::kUndecided);
+  state_ = State::kAcceptedAtExit;
+}
+
+}  // namespace accede::firmware
