@@ -56,8 +56,11 @@ bool add(std::array<PhysRange, 64>& list, std::size_t& count, PhysRange range) {
   return true;
 }
 
-// A UEFI service has no context argument: what the wrapper needs must be a variable of the image.
+// A UEFI service has no context argument: what the wrappers need must be a variable of the image.
 BootServices::GetMemoryMapFn g_get_memory_map = nullptr;
+decltype(BootServices::exit_boot_services) g_exit_boot_services = nullptr;
+firmware::Negotiation* g_negotiation = nullptr;
+void (*g_accept_everything)() = nullptr;
 MapLie g_lie = MapLie::kNone;
 std::uint64_t g_calls = 0;
 
@@ -85,6 +88,15 @@ void lie_about(MemoryDescriptor& unaccepted) {
   }
 }
 
+void show_claimed(MemoryDescriptor& claimed) {
+  const bool unaccepted = g_negotiation->shows_unaccepted();
+  claimed.type =
+      static_cast<std::uint32_t>(unaccepted ? MemoryType::kUnaccepted : MemoryType::kConventional);
+  if (unaccepted) {
+    lie_about(claimed);
+  }
+}
+
 Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64_t* key,
                                     std::uint64_t* stride, std::uint32_t* version) {
   const std::uint64_t room = *bytes;
@@ -100,12 +112,23 @@ Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64
   for (std::uint64_t at = 0; at + *stride <= *bytes; at += *stride) {
     MemoryDescriptor& descriptor = *descriptor_at(map, at);
     if (descriptor.type == static_cast<std::uint32_t>(kClaimed)) {
-      descriptor.type = static_cast<std::uint32_t>(MemoryType::kUnaccepted);
-      lie_about(descriptor);
+      show_claimed(descriptor);
     }
   }
+  *key = g_negotiation->translate_key(*key);
   *key ^= g_lie == MapLie::kRestless ? 1 : 0;
   return status;
+}
+
+/// What OVMF does in its before-exit event: the first call fails whatever its key, for the map that
+/// the key belongs to is no more.
+Status ACCEDE_EFIAPI exit_boot_services(abi::efi::Handle image, std::uint64_t key) {
+  if (g_negotiation->exit_called() == firmware::ExitStep::kAcceptEverything) {
+    g_accept_everything();
+    g_negotiation->accepted_at_exit();
+    return Status::kInvalidParameter;
+  }
+  return g_exit_boot_services(image, g_negotiation->translate_key(key));
 }
 
 decltype(BootServices::allocate_pages) g_allocate_pages = nullptr;
@@ -168,11 +191,16 @@ Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan) {
   return {};
 }
 
-void show_as_unaccepted(const Firmware& firmware, MapLie lie) {
+void show_as_unaccepted(const Firmware& firmware, MapLie lie, firmware::Negotiation& negotiation,
+                        void (*accept_everything)()) {
   BootServices& boot = firmware.boot();
   g_lie = lie;
   g_get_memory_map = boot.get_memory_map;
   boot.get_memory_map = get_memory_map;
+  g_negotiation = &negotiation;
+  g_accept_everything = accept_everything;
+  g_exit_boot_services = boot.exit_boot_services;
+  boot.exit_boot_services = exit_boot_services;
   if (lie == MapLie::kNoTable) {
     g_allocate_pages = boot.allocate_pages;
     boot.allocate_pages = allocate_no_reclaim_pages;

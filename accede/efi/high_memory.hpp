@@ -3,6 +3,7 @@
 
 #include "accede/efi/firmware.hpp"
 #include "accede/efi/launcher_config.hpp"
+#include "accede/firmware/negotiation.hpp"
 
 #include <span>
 
@@ -32,9 +33,12 @@ struct MemoryPlan {
 /// that nobody touches it.
 [[nodiscard]] Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan);
 
-/// From now on the firmware's memory map shows claimed memory as type 15 (unaccepted), and tells
-/// the configured lie.
-void show_as_unaccepted(const Firmware& firmware, MapLie lie);
+/// From now on the firmware's memory map shows claimed memory as type 15 (unaccepted) and tells the
+/// configured lie. ExitBootServices asks `negotiation`, which outlives boot services; when that
+/// says so it calls `accept_everything`, which returns only when all claimed memory is accepted,
+/// fails with a stale key, and the map shows that memory as conventional.
+void show_as_unaccepted(const Firmware& firmware, MapLie lie, firmware::Negotiation& negotiation,
+                        void (*accept_everything)());
 
 /// Keeps `count` single pages of the memory below 4 GiB from everybody, at least 1 MiB
 /// apart: a map with that many holes.

@@ -2,13 +2,13 @@
 // kernel.
 
 #include "accede/efi/firmware.hpp"
+#include "accede/efi/firmware_part.hpp"
 #include "accede/efi/ghcb_page.hpp"
 #include "accede/efi/high_memory.hpp"
 #include "accede/efi/kernel_start.hpp"
 #include "accede/efi/launcher_config.hpp"
 #include "accede/efi/machine_protocol.hpp"
 #include "accede/efi/platform.hpp"
-#include "accede/efi/snp_tables.hpp"
 #include "accede/efi/start_emulator.hpp"
 #include "accede/emulator/hypercall.hpp"
 
@@ -17,41 +17,8 @@ namespace accede::efi {
 using namespace std::string_view_literals;
 namespace {
 
-using abi::efi::MemoryAccept;
 using abi::efi::Status;
 using guest::PlatformKind;
-
-/// The protocol comes first: `This` is the whole object.
-struct Acceptor {
-  MemoryAccept protocol;
-  MachinePlatform* platform = nullptr;
-};
-
-/// EDKII_MEMORY_ACCEPT_PROTOCOL: accepts, and does nothing to the memory map.
-Status ACCEDE_EFIAPI accept_memory(MemoryAccept* self, std::uint64_t start, std::uint64_t bytes) {
-  const auto range = PhysRange::make(PhysAddr{start}, Bytes{bytes});
-  if (!range || !range->begin().is_aligned(4_KiB) || !range->end().is_aligned(4_KiB)) {
-    return Status::kInvalidParameter;
-  }
-  return reinterpret_cast<Acceptor*>(self)->platform->accept(*range) ? Status::kSuccess
-                                                                     : Status::kDeviceError;
-}
-
-Acceptor g_acceptor{.protocol = {.accept_memory = accept_memory}};
-
-/// The firmware kind that accepts everything: the memory stays conventional in its map.
-Result<void> accept_all(MachinePlatform& platform, const MemoryPlan& plan) {
-  for (const PhysRange& range : plan.pending_ranges()) {
-    if (!platform.accept(range)) {
-      return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
-    }
-  }
-  return {};
-}
-
-bool accepts_all(const LauncherConfig& config) {
-  return config.firmware == LauncherConfig::Firmware::kAcceptAll;
-}
 
 bool is_snp(const LauncherConfig& config) {
   return config.platform == LauncherConfig::Platform::kSnp;
@@ -65,12 +32,13 @@ struct Preparation {
 
 /// From the plain machine to a guest of the emulator that has not accepted the pending memory. All
 /// that the guest needs of the firmware before it accepts is taken here.
-Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig& config) {
+Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig& config,
+                                 const firmware::Negotiation& negotiation) {
   Result<MemoryPlan> plan = survey_memory(firmware);
   if (!plan) {
     return std::unexpected{plan.error()};
   }
-  if (!accepts_all(config)) {
+  if (!negotiation.accepts_at_start()) {
     if (auto claimed = claim_pending(firmware, *plan); !claimed) {
       return std::unexpected{claimed.error()};
     }
@@ -87,7 +55,7 @@ Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig&
     }
     ghcb = *reserved;
   }
-  if (accepts_all(config)) {
+  if (negotiation.accepts_at_start()) {
     // Memory was allocated since, perhaps above 4 GiB: what is free there now becomes pending, and
     // nobody runs who could allocate it before it is accepted. What is RAM has not changed.
     const Result<MemoryPlan> now = survey_memory(firmware);
@@ -101,25 +69,6 @@ Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig&
     return std::unexpected{entered.error()};
   }
   return Preparation{.memory = *plan, .ghcb = ghcb};
-}
-
-/// What the configured firmware does as a guest, and leaves for the kernel. Until memory is
-/// accepted or shown as unaccepted, no service of the firmware is called.
-Result<void> play_firmware(const Firmware& firmware, const LauncherConfig& config,
-                           const MemoryPlan& plan, MachinePlatform& platform) {
-  if (!accepts_all(config)) {
-    show_as_unaccepted(firmware, config.map_lie);
-  } else if (auto accepted = accept_all(platform, plan); !accepted) {
-    return accepted;
-  }
-  if (platform.is_snp()) {
-    if (auto installed = install_snp_tables(firmware, read_cpuid); !installed) {
-      return installed;
-    }
-  }
-  g_acceptor.platform = &platform;
-  abi::efi::Handle handle = nullptr;
-  return firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_acceptor.protocol);
 }
 
 /// Under the emulator, it writes the line; without it, we do.
@@ -196,7 +145,8 @@ Result<std::uint64_t> start(const Firmware& firmware, const LauncherConfig& conf
 
 /// As start(), on the configured confidential platform.
 Result<std::uint64_t> start_confidential(const Firmware& firmware, const LauncherConfig& config) {
-  const Result<Preparation> prepared = become_guest(firmware, config);
+  firmware::Negotiation negotiation = negotiation_of(config);
+  const Result<Preparation> prepared = become_guest(firmware, config, negotiation);
   if (!prepared) {
     return std::unexpected{prepared.error()};
   }
@@ -214,7 +164,8 @@ Result<std::uint64_t> start_confidential(const Firmware& firmware, const Launche
       return std::unexpected{Failure{shared.error()}};
     }
   }
-  if (auto done = play_firmware(firmware, config, prepared->memory, *platform); !done) {
+  if (auto done = play_firmware(firmware, config, prepared->memory, *platform, negotiation);
+      !done) {
     return std::unexpected{done.error()};
   }
   return start(firmware, config);

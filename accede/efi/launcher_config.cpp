@@ -60,6 +60,11 @@ constexpr std::array<Word<LauncherConfig::Platform>, 3> kPlatforms{
      {"snp"sv, LauncherConfig::Platform::kSnp},
      {"none"sv, LauncherConfig::Platform::kNone}}};
 
+constexpr std::array<Word<LauncherConfig::Firmware>, 3> kFirmwares{
+    {{"never"sv, LauncherConfig::Firmware::kNever},
+     {"accept-all"sv, LauncherConfig::Firmware::kAcceptAll},
+     {"handshake"sv, LauncherConfig::Firmware::kHandshake}}};
+
 constexpr std::array<Word<MapLie>, 7> kLies{{{"none"sv, MapLie::kNone},
                                              {"overlap"sv, MapLie::kOverlap},
                                              {"wrap"sv, MapLie::kWrap},
@@ -70,15 +75,17 @@ constexpr std::array<Word<MapLie>, 7> kLies{{{"none"sv, MapLie::kNone},
 
 /// False when `value` is none that the key takes; nothing when the key is unknown.
 std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::string_view value) {
-  bool choice = false;
   if (key == "platform"sv) {
     return parse_word(value, kPlatforms, config.platform);
   }
   if (key == "firmware"sv) {
-    const bool good = parse_choice(value, "accept-all"sv, "never"sv, choice);
-    config.firmware =
-        choice ? LauncherConfig::Firmware::kAcceptAll : LauncherConfig::Firmware::kNever;
-    return good;
+    return parse_word(value, kFirmwares, config.firmware);
+  }
+  if (key == "force-accept"sv) {
+    return parse_choice(value, "on"sv, "off"sv, config.force_accept);
+  }
+  if (key == "hide-handshake"sv) {
+    return parse_choice(value, "on"sv, "off"sv, config.hide_handshake);
   }
   if (key == "backing"sv) {
     return parse_choice(value, "4k"sv, "2m"sv, config.back_with_4k);

@@ -1,6 +1,8 @@
 // The launcher's configuration file, docs/emulator.md.
 #pragma once
 
+#include "accede/firmware/negotiation.hpp"
+
 #include <cstdint>
 #include <expected>
 #include <string_view>
@@ -24,10 +26,14 @@ enum class MapLie : std::uint8_t {
 
 struct LauncherConfig {
   enum class Platform : std::uint8_t { kTdx, kSnp, kNone };
-  enum class Firmware : std::uint8_t { kNever, kAcceptAll };
+  using Firmware = accede::firmware::FirmwareKind;
 
   Platform platform = Platform::kTdx;
   Firmware firmware = Firmware::kNever;
+  /// The host insists that the firmware accepts everything before a loader starts.
+  bool force_accept = false;
+  /// A kernel cannot find the handshake, and so does not promise anything.
+  bool hide_handshake = false;
   bool back_with_4k = false;
   bool log_events = true;
   /// A touch of unaccepted memory stops the guest; else it raises #VE or #VC in it.

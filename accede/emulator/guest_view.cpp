@@ -74,7 +74,7 @@ void GuestView::wait_out(std::uint64_t started, Bytes accepted) const {
 void GuestView::count_accept(Vcpu& vcpu, PhysAddr gpa, PageSize size, std::uint64_t started) {
   Counters& counters = reporter_.counters();
   const std::uint64_t accepted = bytes(size).value();
-  Reporter::add(counters.accepted_bytes[static_cast<std::size_t>(phase())], accepted);
+  Reporter::add(counters.accepted_bytes[static_cast<std::size_t>(accepting_phase())], accepted);
   Reporter::add(counters.accept_calls[static_cast<std::size_t>(size)]);
   Reporter::add(counters.accept_ticks, cpu::read_tsc() - started);
   const bool continues = vcpu.step_end == gpa.value() && vcpu.step_bytes != 0;
@@ -89,6 +89,13 @@ void GuestView::enter_phase(Phase next) {
   Phase now = phase();
   while (now < next && !phase_.compare_exchange_weak(now, next, std::memory_order_relaxed)) {
   }
+}
+
+Phase GuestView::accepting_phase() const {
+  const Phase now = phase();
+  return now != Phase::kKernel && firmware_accepts_.load(std::memory_order_relaxed)
+             ? Phase::kFirmware
+             : now;
 }
 
 Fault GuestView::emulator_memory(std::uint64_t gpa) {

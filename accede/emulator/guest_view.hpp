@@ -90,6 +90,12 @@ class GuestView {
   /// Who accepts from now on, for the counters. Phases only go forward.
   void enter_phase(Phase phase);
   [[nodiscard]] Phase phase() const { return phase_.load(std::memory_order_relaxed); }
+  /// While true, accepted bytes are the firmware's in every phase but the kernel's.
+  void set_firmware_accepts(bool accepts) {
+    firmware_accepts_.store(accepts, std::memory_order_relaxed);
+  }
+  /// For whom accepted bytes are counted.
+  [[nodiscard]] Phase accepting_phase() const;
 
   /// Number of times a mapping was taken away: a vCPU that has seen a smaller one must flush.
   [[nodiscard]] std::uint64_t flush_generation() const {
@@ -111,6 +117,7 @@ class GuestView {
   std::atomic<std::uint64_t> flushes_ = 0;
   std::atomic<bool> exhausted_ = false;
   std::atomic<Phase> phase_ = Phase::kFirmware;
+  std::atomic<bool> firmware_accepts_ = false;
 };
 
 }  // namespace accede::emulator

@@ -10,8 +10,9 @@ namespace accede::emulator {
 inline constexpr std::uint64_t kHypercallMagic = 0x00'65646563'6361ULL;
 
 enum class Hypercall : std::uint64_t {
-  kPhase = 0,           ///< RDX = Phase: who runs from now on
-  kKernelReturned = 1,  ///< RDX = status of the EFI program
+  kPhase = 0,            ///< RDX = Phase: who runs from now on
+  kKernelReturned = 1,   ///< RDX = status of the EFI program
+  kFirmwareAccepts = 2,  ///< RDX = 1: until the same with 0, the firmware accepts
 };
 
 namespace detail {
@@ -28,6 +29,12 @@ inline void hypercall(Hypercall function, std::uint64_t argument) {
 /// Precondition: runs under the emulator, before ExitBootServices has returned.
 inline void announce_phase(Phase phase) {
   detail::hypercall(Hypercall::kPhase, static_cast<std::uint64_t>(phase));
+}
+
+/// From `begins` until the same call with false, accepted bytes are the firmware's, whatever the
+/// phase: it accepts for a loader that runs. Precondition: as announce_phase().
+inline void announce_firmware_accepts(bool begins) {
+  detail::hypercall(Hypercall::kFirmwareAccepts, begins ? 1 : 0);
 }
 
 /// Reports that the EFI program came back. Precondition: as announce_phase().

@@ -249,6 +249,10 @@ void Monitor<Platform>::handle_hypercall(Vcpu& vcpu) {
       write_report(line.number("status"sv, argument));
       break;
     }
+    case Hypercall::kFirmwareAccepts:
+      view_.set_firmware_accepts(argument != 0);
+      log_phase(vcpu, view_.accepting_phase());
+      break;
     default:
       vcpu.inject(Vcpu::kInvalidOpcode);
       return;
@@ -259,10 +263,15 @@ void Monitor<Platform>::handle_hypercall(Vcpu& vcpu) {
 template <PlatformProcessor Platform>
 void Monitor<Platform>::begin_phase(const Vcpu& vcpu, Phase phase) {
   view_.enter_phase(phase);
-  reporter_.event(EventKind::kPhase, static_cast<std::uint8_t>(phase), PhysRange{}, cpu::read_tsc(),
-                  vcpu.index);
+  log_phase(vcpu, phase);
   JsonLine line{phase == Phase::kKernel ? "boot-services-exited"sv : "kernel-start"sv};
   write_report(line);
+}
+
+template <PlatformProcessor Platform>
+void Monitor<Platform>::log_phase(const Vcpu& vcpu, Phase phase) {
+  reporter_.event(EventKind::kPhase, static_cast<std::uint8_t>(phase), PhysRange{}, cpu::read_tsc(),
+                  vcpu.index);
 }
 
 template <PlatformProcessor Platform>

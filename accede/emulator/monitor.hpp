@@ -60,6 +60,7 @@ class Monitor {
   [[nodiscard]] Verdict handle_vmmcall(Vcpu& vcpu);
   void handle_hypercall(Vcpu& vcpu);
   void begin_phase(const Vcpu& vcpu, Phase phase);
+  void log_phase(const Vcpu& vcpu, Phase phase);
 
   Platform& platform_;
   GuestView& view_;

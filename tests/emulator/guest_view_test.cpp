@@ -178,6 +178,27 @@ TEST_F(GuestViewTest, LetsTheTimeOfTheAcceptedBytesPass) {
   EXPECT_LT(cpu::read_tsc() - before, kTicks) << "it has passed already";
 }
 
+TEST_F(GuestViewTest, CountsForTheFirmwareWhatItAcceptsOnBehalfOfALoader) {
+  GuestView& it = view();
+  it.enter_phase(Phase::kLoader);
+  it.set_firmware_accepts(true);
+  it.count_accept(vcpu_, PhysAddr{k2M}, PageSize::k4K, cpu::read_tsc());
+  EXPECT_EQ(it.phase(), Phase::kLoader) << "it is still the loader that runs";
+  it.set_firmware_accepts(false);
+  it.count_accept(vcpu_, PhysAddr{2 * k2M}, PageSize::k2M, cpu::read_tsc());
+  EXPECT_EQ(counters().accepted_bytes[0], k4K);
+  EXPECT_EQ(counters().accepted_bytes[1], k2M);
+}
+
+TEST_F(GuestViewTest, CountsNothingForTheFirmwareOnceTheKernelRuns) {
+  GuestView& it = view();
+  it.set_firmware_accepts(true);
+  it.enter_phase(Phase::kKernel);
+  it.count_accept(vcpu_, PhysAddr{k2M}, PageSize::k4K, cpu::read_tsc());
+  EXPECT_EQ(counters().accepted_bytes[0], 0U);
+  EXPECT_EQ(counters().accepted_bytes[2], k4K);
+}
+
 TEST_F(GuestViewTest, CountsAcceptsForWhoRunsInEachSize) {
   GuestView& it = view();
   it.count_accept(vcpu_, PhysAddr{k2M}, PageSize::k4K, cpu::read_tsc());

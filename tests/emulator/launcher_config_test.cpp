@@ -27,6 +27,8 @@ TEST(LauncherConfig, HasTheDefaultsOfTheContract) {
     const LauncherConfig config = good(text);
     EXPECT_EQ(config.platform, LauncherConfig::Platform::kTdx);
     EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kNever);
+    EXPECT_FALSE(config.force_accept);
+    EXPECT_FALSE(config.hide_handshake);
     EXPECT_FALSE(config.back_with_4k);
     EXPECT_TRUE(config.log_events);
     EXPECT_TRUE(config.stop_on_unaccepted);
@@ -62,6 +64,15 @@ TEST(LauncherConfig, TakesTheOtherWordOfEveryChoice) {
   EXPECT_TRUE(config.stop_on_unaccepted);
 }
 
+TEST(LauncherConfig, TakesTheFirmwareWithTheHandshake) {
+  const LauncherConfig config = good("firmware=handshake\nhide-handshake=on\nforce-accept=on");
+  EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kHandshake);
+  EXPECT_TRUE(config.hide_handshake);
+  EXPECT_TRUE(config.force_accept);
+  EXPECT_FALSE(good("hide-handshake=on\nhide-handshake=off").hide_handshake);
+  EXPECT_FALSE(good("force-accept=on\nforce-accept=off").force_accept);
+}
+
 TEST(LauncherConfig, TakesTheOtherConfidentialPlatform) {
   EXPECT_EQ(good("platform=snp").platform, LauncherConfig::Platform::kSnp);
 }
@@ -95,10 +106,11 @@ TEST(LauncherConfig, RefusesAnUnknownKey) {
 
 TEST(LauncherConfig, RefusesAValueThatAKeyDoesNotTake) {
   for (const std::string_view line :
-       {"platform=sev", "platform=", "firmware=handshake", "backing=1g", "events=yes",
-        "unaccepted-touch=1", "unaccepted-touch=on", "kernel=", "accept-cost-ns=",
-        "accept-cost-ns=-1", "accept-cost-ns=1.5", "accept-cost-ns=1ms", "accept-cost-ns=0x10",
-        "accept-cost-ns=1000000001", "accept-cost-ns=99999999999999999999999"}) {
+       {"platform=sev", "platform=", "firmware=sometimes", "force-accept=1",
+        "hide-handshake=", "backing=1g", "events=yes", "unaccepted-touch=1", "unaccepted-touch=on",
+        "kernel=", "accept-cost-ns=", "accept-cost-ns=-1", "accept-cost-ns=1.5",
+        "accept-cost-ns=1ms", "accept-cost-ns=0x10", "accept-cost-ns=1000000001",
+        "accept-cost-ns=99999999999999999999999"}) {
     expect_error(line, Kind::kBadValue, 1);
   }
 }

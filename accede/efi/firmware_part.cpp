@@ -1,0 +1,105 @@
+#include "accede/efi/firmware_part.hpp"
+
+#include "accede/efi/snp_tables.hpp"
+#include "accede/emulator/hypercall.hpp"
+
+namespace accede::efi {
+
+using namespace std::string_view_literals;
+namespace {
+
+using abi::efi::MemoryAccept;
+using abi::efi::MemoryAcceptanceHandshake;
+using abi::efi::Status;
+
+/// The protocol comes first: `This` is the whole object.
+struct Acceptor {
+  MemoryAccept protocol;
+  MachinePlatform* platform = nullptr;
+};
+
+/// EDKII_MEMORY_ACCEPT_PROTOCOL: accepts, and does nothing to the memory map.
+Status ACCEDE_EFIAPI accept_memory(MemoryAccept* self, std::uint64_t start, std::uint64_t bytes) {
+  const auto range = PhysRange::make(PhysAddr{start}, Bytes{bytes});
+  if (!range || !range->begin().is_aligned(4_KiB) || !range->end().is_aligned(4_KiB)) {
+    return Status::kInvalidParameter;
+  }
+  return reinterpret_cast<Acceptor*>(self)->platform->accept(*range) ? Status::kSuccess
+                                                                     : Status::kDeviceError;
+}
+
+Acceptor g_acceptor{.protocol = {.accept_memory = accept_memory}};
+
+/// The protocol comes first: `This` is the whole object.
+struct Handshake {
+  MemoryAcceptanceHandshake protocol;
+  firmware::Negotiation* negotiation = nullptr;
+};
+
+Status ACCEDE_EFIAPI allow_unaccepted_memory(MemoryAcceptanceHandshake* self) {
+  reinterpret_cast<Handshake*>(self)->negotiation->allow_unaccepted();
+  return Status::kSuccess;
+}
+
+Handshake g_handshake{.protocol = {.allow_unaccepted_memory = allow_unaccepted_memory}};
+
+Result<void> accept_all(MachinePlatform& platform, const MemoryPlan& plan) {
+  for (const PhysRange& range : plan.pending_ranges()) {
+    if (!platform.accept(range)) {
+      return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
+    }
+  }
+  return {};
+}
+
+/// What accepting at ExitBootServices needs: a UEFI service has no context argument.
+struct LateAcceptance {
+  const Firmware* firmware = nullptr;
+  const MemoryPlan* plan = nullptr;
+  MachinePlatform* platform = nullptr;
+};
+LateAcceptance g_late;
+
+void accept_all_at_exit() {
+  emulator::announce_firmware_accepts(true);
+  if (const auto accepted = accept_all(*g_late.platform, *g_late.plan); !accepted) {
+    g_late.firmware->give_up(accepted.error());
+  }
+  emulator::announce_firmware_accepts(false);
+}
+
+}  // namespace
+
+firmware::Negotiation negotiation_of(const LauncherConfig& config) {
+  return firmware::Negotiation{config.firmware, config.force_accept
+                                                    ? firmware::HostWish::kForceAcceptAll
+                                                    : firmware::HostWish::kNone};
+}
+
+Result<void> play_firmware(const Firmware& firmware, const LauncherConfig& config,
+                           const MemoryPlan& plan, MachinePlatform& platform,
+                           firmware::Negotiation& negotiation) {
+  if (!negotiation.accepts_at_start()) {
+    g_late = {.firmware = &firmware, .plan = &plan, .platform = &platform};
+    show_as_unaccepted(firmware, config.map_lie, negotiation, accept_all_at_exit);
+  } else if (auto accepted = accept_all(platform, plan); !accepted) {
+    return accepted;
+  }
+  if (platform.is_snp()) {
+    if (auto installed = install_snp_tables(firmware, read_cpuid); !installed) {
+      return installed;
+    }
+  }
+  g_acceptor.platform = &platform;
+  abi::efi::Handle handle = nullptr;
+  if (auto installed =
+          firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_acceptor.protocol);
+      !installed || !negotiation.has_handshake() || config.hide_handshake) {
+    return installed;
+  }
+  g_handshake.negotiation = &negotiation;
+  return firmware.install(&handle, abi::efi::kMemoryAcceptanceHandshakeProtocol,
+                          &g_handshake.protocol);
+}
+
+}  // namespace accede::efi
