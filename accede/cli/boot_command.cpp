@@ -111,9 +111,15 @@ std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& option
   return plans;
 }
 
-/// Our loader accepts everything for a kernel that cannot, as it sees it.
-bool loader_accepts_all(const BootOptions& options, const RunPlan& plan) {
-  if (options.loader != LoaderKind::kAccede) {
+/// Our loader, or firmware with the handshake, accepts everything for a kernel that cannot, as it
+/// sees it.
+bool accepts_all_for(const BootOptions& options, const RunPlan& plan) {
+  const bool handshake = options.firmware == FirmwareKind::kHandshake;
+  if (handshake && options.hide_handshake) {
+    return true;
+  }
+  const bool asks_kernel = plan.image.kind == KernelKind::kLinux && handshake;
+  if (options.loader != LoaderKind::kAccede && !asks_kernel) {
     return false;
   }
   const auto file = read_bytes(plan.kernel, kMaxBootFile);
@@ -131,7 +137,7 @@ bool uses_all_memory(const BootOptions& options, const RunPlan& plan) {
   const bool accepts_all =
       options.platform != Platform::kNone &&
       (plan.mode != AcceptMode::kLazy || options.firmware == FirmwareKind::kAcceptAll ||
-       loader_accepts_all(options, plan));
+       options.force_accept || accepts_all_for(options, plan));
   return (accepts_all && !options.accept_cost) || options.touch == "all";
 }
 

@@ -28,7 +28,15 @@ std::string_view name(AcceptMode mode) {
 }
 
 std::string_view name(FirmwareKind kind) {
-  return kind == FirmwareKind::kNever ? "never" : "accept-all";
+  switch (kind) {
+    case FirmwareKind::kNever:
+      return "never";
+    case FirmwareKind::kAcceptAll:
+      return "accept-all";
+    case FirmwareKind::kHandshake:
+      return "handshake";
+  }
+  return "never";
 }
 
 std::string_view name(LoaderKind kind) {

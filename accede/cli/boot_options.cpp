@@ -47,7 +47,7 @@ Check check_word(std::string_view option, const Text& value,
 Check check_words(const RawBootOptions& raw) {
   for (Check check : {
            check_word("--platform", raw.platform, {"tdx", "snp", "none"}),
-           check_word("--firmware", raw.firmware, {"never", "accept-all"}, {"handshake"}),
+           check_word("--firmware", raw.firmware, {"never", "accept-all", "handshake"}),
            check_word("--backing", raw.backing, {"2m", "4k"}),
            check_word("--loader", raw.loader, {"stub", "accede"}),
            check_word("--work", raw.work, {"touch", "random", "fill"}),
@@ -234,6 +234,19 @@ Platform platform_of(const Text& word) {
   return word == "none" ? Platform::kNone : Platform::kTdx;
 }
 
+/// Precondition: a word that `check_words` knows, or nothing.
+FirmwareKind firmware_of(const Text& word, Platform platform) {
+  if (!word) {
+    return default_firmware(platform);
+  }
+  for (const FirmwareKind kind : {FirmwareKind::kAcceptAll, FirmwareKind::kHandshake}) {
+    if (*word == name(kind)) {
+      return kind;
+    }
+  }
+  return FirmwareKind::kNever;
+}
+
 Check check_values(const RawBootOptions& raw, BootOptions& options) {
   if (Check memory = take(check_memory(raw.memory), options.memory); !memory) {
     return memory;
@@ -255,6 +268,10 @@ Check check_values(const RawBootOptions& raw, BootOptions& options) {
 }
 
 }  // namespace
+
+FirmwareKind default_firmware(Platform platform) {
+  return platform == Platform::kSnp ? FirmwareKind::kHandshake : FirmwareKind::kNever;
+}
 
 std::vector<std::string> split_list(std::string_view list) {
   std::vector<std::string> parts;
@@ -280,7 +297,9 @@ std::expected<BootOptions, Failure> check_boot_options(const RawBootOptions& raw
     return std::unexpected{std::move(check.error())};
   }
   options.platform = platform_of(raw.platform);
-  options.firmware = raw.firmware == "accept-all" ? FirmwareKind::kAcceptAll : FirmwareKind::kNever;
+  options.firmware = firmware_of(raw.firmware, options.platform);
+  options.hide_handshake = raw.hide_handshake;
+  options.force_accept = raw.force_accept;
   options.backing = raw.backing.value_or("2m");
   options.unaccepted_touch =
       raw.unaccepted_touch == "exception" ? UnacceptedTouch::kException : UnacceptedTouch::kStop;

@@ -16,7 +16,7 @@ namespace accede::cli {
 
 enum class Platform { kTdx, kSnp, kNone };
 enum class AcceptMode { kLazy, kEager, kBackground };
-enum class FirmwareKind { kNever, kAcceptAll };
+enum class FirmwareKind { kNever, kAcceptAll, kHandshake };
 /// What starts the kernel: its own EFI stub, or our loader in its place.
 enum class LoaderKind { kStub, kAccede };
 /// What a touch of memory that is not accepted does: it ends the VM, or raises #VE or #VC in it.
@@ -29,12 +29,17 @@ enum class UnacceptedTouch { kStop, kException };
 [[nodiscard]] std::string_view name(LoaderKind kind);
 [[nodiscard]] std::string_view name(UnacceptedTouch touch);
 
+/// What shipped OVMF does on the platform: it has the handshake for SEV-SNP, not for TDX.
+[[nodiscard]] FirmwareKind default_firmware(Platform platform);
+
 /// The options as typed; absent means not given.
 struct RawBootOptions {
   using Text = std::optional<std::string>;
   Text platform, memory, accept, firmware, firmware_accept, backing, kernel, initrd, append, loader,
       accept_cost, vcpus, strict, accel, timeout, events, report, console, touch, work,
       unaccepted_touch, map_holes, map_lie;
+  bool hide_handshake = false;
+  bool force_accept = false;
   bool shim = false;
   bool kexec = false;
   bool steps = false;
@@ -47,6 +52,8 @@ struct BootOptions {
   Bytes memory;
   std::vector<AcceptMode> modes;  ///< never empty; one run each and kernel
   FirmwareKind firmware = FirmwareKind::kNever;
+  bool hide_handshake = false;  ///< the kernel cannot find the firmware's handshake
+  bool force_accept = false;    ///< the host has the firmware accept everything, whatever its kind
   std::string backing = "2m";
   std::vector<std::string> kernels;  ///< never empty; paths and names as given
   std::optional<std::string> initrd;

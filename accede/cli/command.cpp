@@ -37,6 +37,7 @@ constexpr const char* kBootExamples =
     "  accede boot --memory 12G --accept lazy,eager\n"
     "  accede boot --memory 64G --accept lazy,eager --accept-cost 1400us\n"
     "  accede boot --kernel debian-6.1 --firmware accept-all\n"
+    "  accede boot --kernel debian-6.1,debian-6.12 --firmware handshake --steps\n"
     "  accede boot --kernel ./bzImage --append 'nokaslr' --console console.log\n"
     "  accede boot --memory 12G --touch all --json\n"
     "  accede boot --kernel guest,linux --memory 12G --touch 1G     accede's own kernel and Linux\n"
@@ -48,8 +49,7 @@ constexpr const char* kBootExamples =
     "\n"
     "With --initrd the run ends when that initrd's init powers the VM off. --kexec fails when the\n"
     "second kernel does not come up, finds memory changed, or accepts memory again.\n"
-    "Not yet: --firmware handshake, --firmware-accept, --shim, --vcpus above 1,\n"
-    "--strict, --accel kvm, --report.";
+    "Not yet: --firmware-accept, --shim, --vcpus above 1, --strict, --accel kvm, --report.";
 
 constexpr const char* kInspectExamples =
     "Examples:\n"
@@ -99,8 +99,13 @@ void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
   add(boot, "--memory", raw.memory, "SIZE", "size of the VM, 1G to 500G (default 4G)");
   add(boot, "--accept", raw.accept, "lazy|eager|background,...",
       "when the kernel accepts memory (background: guest only); a list compares (default lazy)");
-  add(boot, "--firmware", raw.firmware, "never|accept-all",
-      "what the firmware accepts of the memory above 4G (default never)");
+  add(boot, "--firmware", raw.firmware, "never|accept-all|handshake",
+      "what the firmware accepts of the memory above 4G: nothing; all before the kernel starts; "
+      "all "
+      "at ExitBootServices when nobody called its protocol (default never, with snp handshake)");
+  boot.add_flag("--force-accept", raw.force_accept,
+                "the host has the firmware accept all of it before the kernel starts, whatever "
+                "its kind");
   add(boot, "--backing", raw.backing, "2m|4k",
       "the size in which the host backs memory (default 2m)");
   add(boot, "--accept-cost", raw.accept_cost, "real|TIME",
@@ -135,6 +140,9 @@ void add_testing_options(CLI::App& boot, RawBootOptions& raw) {
   boot.add_option("--map-holes", raw.map_holes,
                   "the firmware reserves N single pages, which scatter the memory map (0 to 1000)")
       ->option_text("N")
+      ->group("Testing");
+  boot.add_flag("--hide-handshake", raw.hide_handshake,
+                "the kernel cannot find the handshake of the firmware, and promises nothing")
       ->group("Testing");
   boot.add_option("--map-lie", raw.map_lie,
                   "the firmware's memory map misleads: overlap, wrap, unaligned, restless (its key "

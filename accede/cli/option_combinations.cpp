@@ -19,6 +19,8 @@ Check check_platform_none(const RawBootOptions& raw) {
   const std::pair<bool, std::string_view> emulator_only[] = {
       {raw.accept.has_value() && *raw.accept != "lazy", "--accept"},
       {raw.firmware.has_value(), "--firmware"},
+      {raw.hide_handshake, "--hide-handshake"},
+      {raw.force_accept, "--force-accept"},
       {raw.backing.has_value(), "--backing"},
       {raw.accept_cost.has_value(), "--accept-cost"},
       {raw.events.has_value(), "--events"},
@@ -68,6 +70,14 @@ Check check_combinations(const RawBootOptions& raw) {
   }
   if (raw.map_lie.value_or("none") != "none" && raw.firmware == "accept-all") {
     return refuse("--map-lie: the lies are about unaccepted memory, and accept-all leaves none");
+  }
+  if (raw.map_lie.value_or("none") != "none" && raw.force_accept) {
+    return refuse(
+        "--map-lie: the lies are about unaccepted memory, and --force-accept leaves none");
+  }
+  const bool handshake = raw.firmware ? raw.firmware == "handshake" : raw.platform == "snp";
+  if (raw.hide_handshake && !handshake && raw.platform != "none") {
+    return refuse("--hide-handshake: this firmware has none to hide; give --firmware handshake");
   }
   return check_platform_none(raw);
 }

@@ -64,9 +64,21 @@ std::string lost_text(const RunResult& run) {
   if (run.label.firmware == FirmwareKind::kNever) {
     text +=
         "With --firmware accept-all the firmware accepts all memory before the kernel starts and\n"
-        "gives it all back.\n";
+        "gives it all back; with --firmware handshake it does so for kernels that promise "
+        "nothing.\n";
   }
   return text;
+}
+
+/// Who accepted in the kernel's place, and why.
+std::string exit_text(const RunResult& run) {
+  const Bytes accepted = accepted_at_exit(run);
+  if (accepted == Bytes{}) {
+    return "";
+  }
+  return "Nobody told the firmware before ExitBootServices that the kernel accepts memory:\n"
+         "it accepted " +
+         format_size(accepted) + " then, and the first call failed with a stale key.\n";
 }
 
 /// What the `gpa` and `detail` of a violation say.
@@ -186,6 +198,7 @@ std::string run_notes(const RunResult& run, std::string_view prefix) {
   };
   paragraph(outcome_text(run));
   paragraph(lost_text(run));
+  paragraph(exit_text(run));
   paragraph(violations_text(run));
   paragraph(work_text(run.work, "the workload"));
   paragraph(work_text(run.second_work, "the second kernel's workload"));

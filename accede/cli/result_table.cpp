@@ -112,6 +112,19 @@ std::string_view what_the_vm_is(Platform platform) {
   return "in a VM without emulator";
 }
 
+/// Only where it is not what shipped OVMF does on the platform.
+std::string_view what_the_firmware_does(const RunLabel& label) {
+  if (firmware_accepts_first(label)) {
+    return ", the firmware accepts all memory";
+  }
+  if (label.platform == Platform::kNone || label.firmware == default_firmware(label.platform)) {
+    return "";
+  }
+  return label.firmware == FirmwareKind::kHandshake
+             ? ", the firmware has the handshake"
+             : ", the firmware never accepts memory above 4 GiB";
+}
+
 std::string heading(std::span<const RunResult> results) {
   const RunLabel& label = results.front().label;
   std::vector<std::string> kernels;
@@ -130,9 +143,7 @@ std::string heading(std::span<const RunResult> results) {
   if (label.kexec) {
     text += ", with kexec";
   }
-  if (label.firmware == FirmwareKind::kAcceptAll) {
-    text += ", the firmware accepts all memory";
-  }
+  text += what_the_firmware_does(label);
   if (label.accept_cost) {
     text += ", accepting 2 MiB takes " +
             format_fixed(static_cast<double>(label.accept_cost->count()) / 1000, 0) + " us";

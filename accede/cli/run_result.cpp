@@ -78,6 +78,21 @@ const ReportSnapshot* last_report(const RunResult& result) {
       {&result.at_end, &result.at_second, &result.at_kexec, &result.at_work, &result.at_up});
 }
 
+bool firmware_accepts_first(const RunLabel& label) {
+  return label.platform != Platform::kNone &&
+         (label.firmware == FirmwareKind::kAcceptAll || label.force_accept);
+}
+
+Bytes accepted_at_exit(const RunResult& result) {
+  const ReportSnapshot* const report = main_report(result);
+  if (report == nullptr || result.label.firmware != FirmwareKind::kHandshake ||
+      firmware_accepts_first(result.label)) {
+    return Bytes{};
+  }
+  constexpr auto kFirmware = static_cast<std::size_t>(emulator::Phase::kFirmware);
+  return Bytes{report->header.counters.accepted_bytes[kFirmware]};
+}
+
 std::optional<Bytes> lost_memory(const RunResult& result) {
   std::optional<Bytes> seen = result.console_ram;
   if (result.up && result.up->ram) {

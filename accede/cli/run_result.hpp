@@ -40,7 +40,8 @@ struct RunLabel {
   Bytes memory;
   AcceptMode mode = AcceptMode::kLazy;
   FirmwareKind firmware = FirmwareKind::kNever;
-  std::string kernel;  ///< version, or file name
+  bool force_accept = false;  ///< the host had the firmware accept everything, whatever its kind
+  std::string kernel;         ///< version, or file name
   std::optional<std::chrono::nanoseconds> accept_cost;
   KernelKind kernel_kind = KernelKind::kLinux;
   LoaderKind loader = LoaderKind::kStub;
@@ -95,6 +96,13 @@ struct RunResult {
 
 /// The latest report area there is.
 [[nodiscard]] const ReportSnapshot* last_report(const RunResult& result);
+
+/// Nothing is left unaccepted when the loader starts.
+[[nodiscard]] bool firmware_accepts_first(const RunLabel& label);
+
+/// What firmware with the handshake accepted at ExitBootServices, for nobody had promised to; 0
+/// when somebody had, or when the firmware is of another kind.
+[[nodiscard]] Bytes accepted_at_exit(const RunResult& result);
 
 /// RAM of the VM that the guest cannot see: the VM's memory less what the emulator hides less what
 /// the kernel manages. A few MiB belong to the firmware on every machine. Nothing when the kernel

@@ -69,6 +69,24 @@ struct Accepted {
   return seconds_of(growth(report.header.tsc_takeover, found->tsc), report.header);
 }
 
+/// Seconds that `phase` lasted when it began first; nothing when the log does not tell.
+[[nodiscard]] inline std::optional<double> first_stay(const ReportSnapshot& report,
+                                                      emulator::Phase phase) {
+  const auto is_phase = [](const emulator::Event& event) {
+    return event.kind == emulator::EventKind::kPhase;
+  };
+  const auto begin = std::ranges::find_if(report.events, [&](const emulator::Event& event) {
+    return is_phase(event) && event.detail == static_cast<std::uint8_t>(phase);
+  });
+  if (begin == report.events.end() || report.header.tsc_hz == 0) {
+    return std::nullopt;
+  }
+  const auto end = std::find_if(begin + 1, report.events.end(), is_phase);
+  return end == report.events.end()
+             ? std::nullopt
+             : std::optional{seconds_of(growth(begin->tsc, end->tsc), report.header)};
+}
+
 /// What a platform calls private memory that is not accepted.
 [[nodiscard]] inline std::string not_accepted(Platform platform) {
   return platform == Platform::kSnp ? "not validated" : "pending";

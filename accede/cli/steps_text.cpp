@@ -25,6 +25,7 @@ class Flow {
     add_firmware();
     if (run_.kernel_started || run_.boot_services_exited) {
       add_loader();
+      add_firmware_at_exit();
     }
     if (run_.boot_services_exited) {
       add_kernel();
@@ -70,6 +71,7 @@ class Flow {
   void add_host();
   void add_firmware();
   void add_loader();
+  void add_firmware_at_exit();
   void add_kernel();
   void add_after_up();
   void add_kexec();
@@ -119,14 +121,19 @@ void Flow::add_host() {
 void Flow::add_firmware() {
   const bool is_last = !run_.kernel_started && !run_.boot_services_exited;
   const auto seconds = is_last ? std::optional{run_.total} : run_.kernel_started;
-  const bool accepts_all = run_.label.firmware == FirmwareKind::kAcceptAll;
+  const bool accepts_all = firmware_accepts_first(run_.label);
   std::string what = accepts("starts the machine",
                              (accepts_all ? "accepts what is " : "accepts nothing that is ") +
                                  not_accepted(run_.label.platform));
+  if (emulated() && !accepts_all && run_.label.firmware == FirmwareKind::kHandshake) {
+    what += ", waits for a promise";
+  }
   if (is_last) {
     what += ", until " + std::string{ended_how(run_.outcome)};
   }
-  add("firmware", std::move(what), accepted_by(Phase::kFirmware), seconds);
+  const auto accepted = accepted_by(Phase::kFirmware);
+  add("firmware", std::move(what),
+      accepted ? std::optional{*accepted - accepted_at_exit(run_)} : std::nullopt, seconds);
 }
 
 std::string Flow::loader_text() const {
@@ -142,8 +149,11 @@ std::string Flow::loader_text() const {
   if (!emulated()) {
     return who + ": starts the kernel";
   }
-  if (run_.label.firmware == FirmwareKind::kAcceptAll) {
+  if (firmware_accepts_first(run_.label)) {
     return who + ": finds nothing unaccepted";
+  }
+  if (accepted_at_exit(run_) != Bytes{}) {
+    return who + ": promises nothing";
   }
   if (ours && !run_.boot_services_exited) {
     return who + ": prepares the kernel";
@@ -168,7 +178,9 @@ std::optional<double> Flow::loader_seconds() const {
     const auto exact =
         between(phase_begin(*latest_, Phase::kLoader), phase_begin(*latest_, Phase::kKernel));
     if (exact) {
-      return exact;
+      // The firmware's part of it has a line of its own.
+      const auto firmware = first_stay(*latest_, Phase::kFirmware);
+      return *exact - firmware.value_or(0);
     }
   }
   return between(run_.kernel_started, run_.boot_services_exited);
@@ -183,6 +195,16 @@ void Flow::add_loader() {
     seconds = between(run_.kernel_started, run_.total);
   }
   add("loader", std::move(what), accepted_by(Phase::kLoader), seconds);
+}
+
+void Flow::add_firmware_at_exit() {
+  const Bytes accepted = accepted_at_exit(run_);
+  if (accepted != Bytes{}) {
+    add("firmware",
+        "accepts what is " + not_accepted(run_.label.platform) +
+            " at ExitBootServices, which fails once",
+        accepted, first_stay(*latest_, Phase::kFirmware));
+  }
 }
 
 std::string Flow::how_it_accepts() const {

@@ -70,6 +70,7 @@ RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
       .memory = options.memory,
       .mode = plan.mode,
       .firmware = options.firmware,
+      .force_accept = options.force_accept,
       .kernel = plan.image.version.empty() ? plan.kernel.filename().string() : plan.image.version,
       .accept_cost = options.accept_cost,
       .kernel_kind = plan.image.kind,
@@ -112,6 +113,12 @@ std::string launcher_config(const BootOptions& options, const RunPlan& plan) {
   set("platform", name(options.platform));
   if (options.platform != Platform::kNone) {
     set("firmware", name(options.firmware));
+    if (options.force_accept) {
+      set("force-accept", "on");
+    }
+    if (options.hide_handshake) {
+      set("hide-handshake", "on");
+    }
     set("backing", options.backing);
     const auto cost = options.accept_cost.value_or(std::chrono::nanoseconds{0});
     set("accept-cost-ns", std::to_string(cost.count()));

@@ -140,7 +140,6 @@ TEST(BadInput, OfAnOptionIsOneClearLine) {
   expect_usage_error({"--backing", "1g"}, "--backing");
   expect_usage_error({"--accept-cost", "cheap"}, "--accept-cost");
   expect_usage_error({"--timeout", "never"}, "--timeout");
-  expect_usage_error({"--platform", "snp"}, "not yet");
   expect_usage_error({"--strict"}, "not yet");
   expect_usage_error({"--vcpus", "2"}, "not yet");
 }

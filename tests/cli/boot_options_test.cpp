@@ -74,6 +74,33 @@ INSTANTIATE_TEST_SUITE_P(
                   raw.firmware = "accept-all";
                 },
                 "accept-all leaves none"},
+        BadCase{"MapLieForceAccept",
+                [](auto& raw) {
+                  raw.map_lie = "wrap";
+                  raw.force_accept = true;
+                },
+                "--force-accept leaves none"},
+        BadCase{"HideNoHandshake", [](auto& raw) { raw.hide_handshake = true; },
+                "--hide-handshake: this firmware has none to hide"},
+        BadCase{"HideNoHandshakeOnSnp",
+                [](auto& raw) {
+                  raw.platform = "snp";
+                  raw.firmware = "never";
+                  raw.hide_handshake = true;
+                },
+                "--hide-handshake: this firmware has none to hide"},
+        BadCase{"HideHandshakeNone",
+                [](auto& raw) {
+                  raw.platform = "none";
+                  raw.hide_handshake = true;
+                },
+                "--hide-handshake: --platform none"},
+        BadCase{"ForceAcceptNone",
+                [](auto& raw) {
+                  raw.platform = "none";
+                  raw.force_accept = true;
+                },
+                "--force-accept: --platform none"},
         BadCase{"MapLieNone",
                 [](auto& raw) {
                   raw.map_lie = "wrap";
@@ -88,15 +115,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     NotYet, BootOptionsBad,
-    ::testing::Values(BadCase{"Handshake", [](auto& raw) { raw.firmware = "handshake"; },
-                              "--firmware handshake: not yet"},
-                      BadCase{"HandshakeOnSnp",
-                              [](auto& raw) {
-                                raw.platform = "snp";
-                                raw.firmware = "handshake";
-                              },
-                              "--firmware handshake: not yet"},
-                      BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
+    ::testing::Values(BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
                               "--firmware-accept: not yet"},
                       BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
                       BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "4"; }, "not yet"},
@@ -201,6 +220,7 @@ TEST(BootOptions, DefaultsAreTheContracts) {
   EXPECT_EQ(options->memory, Bytes{4ULL << 30});
   EXPECT_THAT(options->modes, ElementsAre(AcceptMode::kLazy));
   EXPECT_EQ(options->firmware, FirmwareKind::kNever);
+  EXPECT_FALSE(options->hide_handshake || options->force_accept);
   EXPECT_EQ(options->backing, "2m");
   EXPECT_THAT(options->kernels, ElementsAre("linux"));
   EXPECT_FALSE(options->initrd || options->accept_cost || options->touch || options->events_file);
@@ -245,13 +265,43 @@ TEST(BootOptions, TakesEveryOptionOfThisVersion) {
   EXPECT_TRUE(options->json);
 }
 
+TEST(BootOptions, EveryFirmwareKindIsThereOnBothPlatforms) {
+  for (const char* const platform : {"tdx", "snp"}) {
+    for (const FirmwareKind kind :
+         {FirmwareKind::kNever, FirmwareKind::kAcceptAll, FirmwareKind::kHandshake}) {
+      RawBootOptions raw;
+      raw.platform = platform;
+      raw.firmware = std::string{name(kind)};
+      const auto options = check_boot_options(raw);
+      ASSERT_TRUE(options) << options.error().message;
+      EXPECT_EQ(options->firmware, kind);
+    }
+  }
+}
+
+TEST(BootOptions, TheHandshakeCanBeHiddenAndAcceptanceForced) {
+  RawBootOptions raw;
+  raw.firmware = "handshake";
+  raw.hide_handshake = true;
+  auto options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_TRUE(options->hide_handshake);
+  raw = {};
+  raw.platform = "snp";
+  raw.hide_handshake = true;
+  raw.force_accept = true;
+  options = check_boot_options(raw);
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_TRUE(options->hide_handshake && options->force_accept);
+}
+
 TEST(BootOptions, AnSnpGuestTakesWhatATdTakes) {
   RawBootOptions raw;
   raw.platform = "snp";
   auto options = check_boot_options(raw);
   ASSERT_TRUE(options) << options.error().message;
   EXPECT_EQ(options->platform, Platform::kSnp);
-  EXPECT_EQ(options->firmware, FirmwareKind::kNever);
+  EXPECT_EQ(options->firmware, FirmwareKind::kHandshake) << "as shipped OVMF";
   raw.accept = "lazy,eager";
   raw.firmware = "accept-all";
   raw.backing = "4k";

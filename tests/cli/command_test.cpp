@@ -67,7 +67,7 @@ TEST(Command, UsageErrorsAreOneLineOnStandardError) {
            {"boot", "stray"},
            {"boot", "--memory", "1M"},
            {"boot", "--platform", "sgx"},
-           {"boot", "--platform", "snp", "--firmware", "handshake"},
+           {"boot", "--platform", "snp", "--firmware", "sometimes"},
            {"boot", "--sept-ve-disable", "off"},
            {"boot", "--strict"},
            {"boot", "--strict=cpuid,io"},

@@ -71,6 +71,7 @@ inline RunResult made_up_result(AcceptMode mode = AcceptMode::kLazy) {
 inline RunResult made_up_snp_result(AcceptMode mode = AcceptMode::kLazy) {
   RunResult result = made_up_result(mode);
   result.label.platform = Platform::kSnp;
+  result.label.firmware = FirmwareKind::kHandshake;
   result.encryption = "AMD SEV SEV-ES SEV-SNP";
   emulator::Counters& counters = result.at_up->report->header.counters;
   counters.tdcall = {};

@@ -47,7 +47,7 @@ TEST_F(ProcessTest, AnSnpGuestRunsOnAProcessorOfItsVendor) {
   EXPECT_EQ(answer.exit_code, kExitDone);
   const json document = json::parse(answer.out);
   EXPECT_EQ(document["platform"], "snp");
-  EXPECT_EQ(document["firmware"], "never");
+  EXPECT_EQ(document["firmware"], "handshake");
   EXPECT_EQ(document["guest"]["memory_encryption"], "AMD SEV SEV-ES SEV-SNP");
   expect_nothing_left();
 }

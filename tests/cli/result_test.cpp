@@ -256,6 +256,22 @@ TEST(ResultTable, SaysWhatAKernelLosesThatDoesNotKnowUnacceptedMemory) {
   EXPECT_THAT(text, Not(HasSubstr("lost to it")));
 }
 
+TEST(ResultTable, SaysThatTheFirmwareAcceptedForAKernelThatPromisedNothing) {
+  RunResult run = made_up_result();
+  run.label.firmware = FirmwareKind::kHandshake;
+  EXPECT_THAT(results_text(std::span{&run, 1}),
+              AllOf(HasSubstr(", the firmware has the handshake\n"),
+                    Not(HasSubstr("Nobody told the firmware"))));
+  run.at_up->report->header.counters.accepted_bytes = {2ULL << 30, 0, 0};
+  EXPECT_THAT(results_text(std::span{&run, 1}),
+              HasSubstr("Nobody told the firmware before ExitBootServices that the kernel accepts "
+                        "memory:\nit accepted 2 GiB then"));
+  run.label.force_accept = true;
+  EXPECT_THAT(results_text(std::span{&run, 1}),
+              AllOf(HasSubstr(", the firmware accepts all memory\n"),
+                    Not(HasSubstr("Nobody told the firmware"))));
+}
+
 TEST(ResultTable, ShowsAFaultInWords) {
   const RunResult run = faulty();
   const std::string text = results_text(std::span{&run, 1});

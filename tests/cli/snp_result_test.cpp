@@ -106,7 +106,7 @@ TEST(SnpJson, HasThePlatformAndTheAcceptFiguresOfEveryPlatform) {
   const Json json = json_of(made_up_snp_result());
   EXPECT_EQ(json["platform"], "snp");
   EXPECT_EQ(json["accept_mode"], "lazy");
-  EXPECT_EQ(json["firmware"], "never");
+  EXPECT_EQ(json["firmware"], "handshake");
   EXPECT_EQ(json["accept"]["bytes"], 576 << 20);
   EXPECT_EQ(json["accept"]["calls"]["2m"], 288);
   EXPECT_EQ(json["guest"]["memory_encryption"], "AMD SEV SEV-ES SEV-SNP");
@@ -143,6 +143,7 @@ TEST(SnpTable, ComparesLazyAndEager) {
 TEST(SnpTable, SaysWhatAKernelLosesThatDoesNotKnowUnacceptedMemory) {
   RunResult run = made_up_snp_result();
   run.label.kernel = "6.1.0-56-cloud-amd64";
+  run.label.firmware = FirmwareKind::kNever;
   run.up->unaccepted.reset();
   run.up->ram = Bytes{2ULL << 30};
   EXPECT_THAT(text_of(run), HasSubstr("6.1.0-56-cloud-amd64 does not know unaccepted memory: "

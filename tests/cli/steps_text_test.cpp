@@ -145,6 +145,53 @@ TEST(Steps, FirmwareThatAcceptsEverythingHasItsBytes) {
   EXPECT_EQ(step(run, "firmware", "accepts what is pending")->bytes, Bytes{2048 * kMiB});
 }
 
+TEST(Steps, FirmwareThatTheHostForcedHasItsBytesWhateverItsKind) {
+  RunResult run = boot();
+  run.label.firmware = FirmwareKind::kHandshake;
+  run.label.force_accept = true;
+  run.at_up->report->header.counters.accepted_bytes = {2048 * kMiB, 0, 0};
+  EXPECT_EQ(step(run, "firmware", "accepts what is pending")->bytes, Bytes{2048 * kMiB});
+  EXPECT_TRUE(step(run, "loader", "EFI stub: finds nothing unaccepted"));
+  EXPECT_FALSE(step(run, "firmware", "at ExitBootServices"));
+}
+
+/// `boot`, and the firmware accepts for 0.3 s of the loader's 0.5 s, for nobody promised to.
+RunResult accepted_on_the_way_out() {
+  RunResult run = boot();
+  run.label.firmware = FirmwareKind::kHandshake;
+  run.up->unaccepted = Bytes{};
+  ReportSnapshot& report = *run.at_up->report;
+  report.header.counters.accepted_bytes = {2048 * kMiB, 0, 0};
+  report.events = {event(EventKind::kPhase, 7'100'000'000, 0, Phase::kLoader),
+                   event(EventKind::kPhase, 7'250'000'000, 0, Phase::kFirmware),
+                   event(EventKind::kHostAug, 7'260'000'000, 524288),
+                   event(EventKind::kPhase, 7'550'000'000, 0, Phase::kLoader),
+                   event(EventKind::kPhase, 7'600'000'000, 0, Phase::kKernel)};
+  return run;
+}
+
+TEST(Steps, FirmwareAcceptsOnTheWayOutWhatNobodyPromisedTo) {
+  const RunResult run = accepted_on_the_way_out();
+  EXPECT_THAT(parties(run), ElementsAre("host", "host", "host", "firmware", "loader", "firmware",
+                                        "kernel", "kernel"));
+  EXPECT_EQ(step(run, "firmware", "accepts nothing that is pending, waits for a promise")->bytes,
+            Bytes{0});
+  const auto firmware = step(run, "firmware", "at ExitBootServices");
+  ASSERT_TRUE(firmware);
+  EXPECT_EQ(firmware->bytes, Bytes{2048 * kMiB});
+  EXPECT_DOUBLE_EQ(firmware->seconds.value(), 0.3);
+  const auto loader = step(run, "loader", "EFI stub: promises nothing");
+  ASSERT_TRUE(loader);
+  EXPECT_DOUBLE_EQ(loader->seconds.value(), 0.2) << "without the firmware's part";
+}
+
+TEST(Steps, APromiseLeavesTheFirmwareNothingToAccept) {
+  RunResult run = boot();
+  run.label.firmware = FirmwareKind::kHandshake;
+  EXPECT_FALSE(step(run, "firmware", "at ExitBootServices"));
+  EXPECT_TRUE(step(run, "loader", "EFI stub: builds the unaccepted table"));
+}
+
 TEST(Steps, TheLoadersTimeIsTheGuests) {
   const auto loader = step(boot(), "loader", "EFI stub: builds the unaccepted table");
   ASSERT_TRUE(loader);

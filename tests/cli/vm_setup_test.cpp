@@ -138,12 +138,26 @@ TEST(LauncherConfig, SaysEverythingOfTheContract) {
                                "append=console=ttyS0"));
 }
 
+TEST(LauncherConfig, HidesTheHandshakeAndForcesAcceptanceOnlyWhenAskedTo) {
+  RawBootOptions raw;
+  raw.firmware = "handshake";
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()),
+              AllOf(HasSubstr("\nfirmware=handshake\n"), Not(HasSubstr("hide-handshake")),
+                    Not(HasSubstr("force-accept"))));
+  raw.hide_handshake = true;
+  raw.force_accept = true;
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()),
+              AllOf(HasSubstr("\nhide-handshake=on\n"), HasSubstr("\nforce-accept=on\n")));
+  EXPECT_TRUE(label_of(options(raw), linux_plan()).force_accept);
+}
+
 TEST(LauncherConfig, NamesThePlatformOfAnSnpGuest) {
   RawBootOptions raw;
   raw.platform = "snp";
-  EXPECT_THAT(launcher_config(options(raw), linux_plan()),
-              StartsWith("platform=snp\nfirmware=never\nbacking=2m\naccept-cost-ns=0\nevents=on\n"
-                         "unaccepted-touch=stop\n"));
+  EXPECT_THAT(
+      launcher_config(options(raw), linux_plan()),
+      StartsWith("platform=snp\nfirmware=handshake\nbacking=2m\naccept-cost-ns=0\nevents=on\n"
+                 "unaccepted-touch=stop\n"));
 }
 
 TEST(LauncherConfig, WithoutEmulatorThereIsNothingToConfigure) {
