@@ -32,6 +32,7 @@ class FakeFirmware {
     services_.free_pages = free_pages;
     services_.install_configuration_table = install_configuration_table;
     services_.exit_boot_services = exit_boot_services;
+    services_.calculate_crc32 = calculate_crc32;
     system_.boot_services = &services_;
   }
   ~FakeFirmware() {
@@ -63,6 +64,8 @@ class FakeFirmware {
   void publish(void* table) { install_configuration_table(&wire::kLinuxUnacceptedTable, table); }
 
   static constexpr std::uint64_t kStride = 48;
+  /// What every table has that was summed up anew.
+  static constexpr std::uint32_t kCrc = 0xC0C0;
 
   std::vector<wire::MemoryDescriptor> map;
   /// Descriptors that the size question forgets (edk2 before stable202511).
@@ -158,6 +161,11 @@ class FakeFirmware {
     FakeFirmware& self = *current();
     self.before_exit(++self.exit_calls);
     return map_key == self.key ? Status::kSuccess : Status::kInvalidParameter;
+  }
+
+  static Status ACCEDE_EFIAPI calculate_crc32(const void*, std::uint64_t, std::uint32_t* crc) {
+    *crc = kCrc;
+    return Status::kSuccess;
   }
 
   wire::BootServices services_{};
