@@ -26,14 +26,13 @@ enum class ExitStep : std::uint8_t {
 
 /// The firmware's side of the handshake (OVMF's AmdSevDxe).
 ///
-/// | state     | AllowUnacceptedMemory | ExitBootServices                   | pending memory is
-/// shown as |
-/// |-----------|-----------------------|------------------------------------|----------------------------|
-/// | undecided | -> allowed            | accept all, fail once; -> at exit  | unaccepted | |
-/// allowed   | stays                 | goes on                            | unaccepted | | at exit
-/// | stays                 | goes on; keys from before are stale | usable                    | | at
-/// start  | stays                 | goes on                            | usable | | left      |
-/// stays                 | goes on                            | unaccepted                 |
+/// | state     | AllowUnacceptedMemory | ExitBootServices                  | pending is shown as |
+/// |-----------|-----------------------|-----------------------------------|---------------------|
+/// | undecided | -> allowed            | accept all, fail once; -> at exit | unaccepted          |
+/// | allowed   | stays                 | goes on                           | unaccepted          |
+/// | at exit   | stays                 | goes on; older keys are stale     | usable              |
+/// | at start  | stays                 | goes on                           | usable              |
+/// | left      | stays                 | goes on                           | unaccepted          |
 ///
 /// A promise cannot be taken back, and one after the first ExitBootServices comes too late. It does
 /// not matter who calls: a loader that leaves boot services itself and says nothing for its kernel
