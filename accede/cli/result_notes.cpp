@@ -162,8 +162,8 @@ std::string shared_memory_text(const RunResult& run) {
   if (run.label.platform != Platform::kSnp || !linux || !run.kexec_at || ended_well) {
     return "";
   }
-  return "Linux up to 6.12 leaves memory shared when an SEV-SNP guest jumps into another kernel,\n"
-         "which then takes that memory for private.\n";
+  return "This may be because Linux up to 6.12 leaves memory shared when an SEV-SNP guest jumps\n"
+         "into another kernel, which then takes that memory for private.\n";
 }
 
 std::string kexec_text(const RunResult& run) {

@@ -3,6 +3,9 @@
 #include "accede/efi/snp_tables.hpp"
 #include "accede/emulator/hypercall.hpp"
 
+#include <algorithm>
+#include <array>
+
 namespace accede::efi {
 
 using namespace std::string_view_literals;
@@ -12,10 +15,42 @@ using abi::efi::MemoryAccept;
 using abi::efi::MemoryAcceptanceHandshake;
 using abi::efi::Status;
 
+/// What loaders had accepted through the protocol: not to be accepted again at ExitBootServices.
+struct AcceptedRanges {
+  std::array<PhysRange, 64> ranges{};
+  std::size_t count = 0;
+
+  [[nodiscard]] bool is_full() const { return count == ranges.size(); }
+  /// Precondition: not full.
+  void add(PhysRange range) { ranges[count++] = range; }
+  /// The first part of `range` that is not among them; empty when all of it is.
+  [[nodiscard]] PhysRange first_missing(PhysRange range) const {
+    PhysAddr begin = range.begin();
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (const PhysRange& one : std::span{ranges.data(), count}) {
+        if (one.contains(begin)) {
+          begin = one.end();
+          moved = true;
+        }
+      }
+    }
+    PhysAddr end = std::max(begin, range.end());
+    for (const PhysRange& one : std::span{ranges.data(), count}) {
+      if (one.begin() > begin) {
+        end = std::min(end, one.begin());
+      }
+    }
+    return begin < range.end() ? *PhysRange::make(begin, end)
+                               : *PhysRange::make(range.end(), range.end());
+  }
+};
+
 /// The protocol comes first: `This` is the whole object.
 struct Acceptor {
   MemoryAccept protocol;
   MachinePlatform* platform = nullptr;
+  AcceptedRanges accepted;
 };
 
 /// EDKII_MEMORY_ACCEPT_PROTOCOL: accepts, and does nothing to the memory map.
@@ -24,11 +59,19 @@ Status ACCEDE_EFIAPI accept_memory(MemoryAccept* self, std::uint64_t start, std:
   if (!range || !range->begin().is_aligned(4_KiB) || !range->end().is_aligned(4_KiB)) {
     return Status::kInvalidParameter;
   }
-  return reinterpret_cast<Acceptor*>(self)->platform->accept(*range) ? Status::kSuccess
-                                                                     : Status::kDeviceError;
+  auto& acceptor = *reinterpret_cast<Acceptor*>(self);
+  if (acceptor.accepted.is_full()) {
+    return Status::kOutOfResources;
+  }
+  if (!acceptor.platform->accept(*range)) {
+    return Status::kDeviceError;
+  }
+  acceptor.accepted.add(*range);
+  return Status::kSuccess;
 }
 
-Acceptor g_acceptor{.protocol = {.accept_memory = accept_memory}};
+Acceptor g_acceptor{
+    .protocol = {.accept_memory = accept_memory}, .platform = nullptr, .accepted = {}};
 
 /// The protocol comes first: `This` is the whole object.
 struct Handshake {
@@ -43,10 +86,18 @@ Status ACCEDE_EFIAPI allow_unaccepted_memory(MemoryAcceptanceHandshake* self) {
 
 Handshake g_handshake{.protocol = {.allow_unaccepted_memory = allow_unaccepted_memory}};
 
+/// What of the plan no loader had accepted.
 Result<void> accept_all(MachinePlatform& platform, const MemoryPlan& plan) {
-  for (const PhysRange& range : plan.pending_ranges()) {
-    if (!platform.accept(range)) {
-      return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
+  for (PhysRange range : plan.pending_ranges()) {
+    for (;;) {
+      const PhysRange part = g_acceptor.accepted.first_missing(range);
+      if (part.empty()) {
+        break;
+      }
+      if (!platform.accept(part)) {
+        return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
+      }
+      range = *PhysRange::make(part.end(), range.end());
     }
   }
   return {};

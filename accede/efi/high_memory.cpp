@@ -121,12 +121,12 @@ Status ACCEDE_EFIAPI get_memory_map(std::uint64_t* bytes, void* map, std::uint64
 }
 
 /// What OVMF does in its before-exit event: the first call fails whatever its key, for the map that
-/// the key belongs to is no more.
+/// the key belongs to is no more. The firmware below is asked all the same: its own handlers run in
+/// the first call, and what they change must not spoil the second.
 Status ACCEDE_EFIAPI exit_boot_services(abi::efi::Handle image, std::uint64_t key) {
   if (g_negotiation->exit_called() == firmware::ExitStep::kAcceptEverything) {
     g_accept_everything();
     g_negotiation->accepted_at_exit();
-    return Status::kInvalidParameter;
   }
   return g_exit_boot_services(image, g_negotiation->translate_key(key));
 }

@@ -55,7 +55,7 @@ TEST_F(WrappedExit, WithoutAPromiseFailsOnceAndShowsTheMemoryAsConventional) {
   EXPECT_EQ(high_type(), MemoryType::kUnaccepted);
   EXPECT_EQ(exit(map().key), Status::kInvalidParameter);
   EXPECT_EQ(accepts_, 1);
-  EXPECT_EQ(fake_.exit_calls, 0) << "the firmware below is not asked to let go";
+  EXPECT_EQ(fake_.exit_calls, 1) << "the handlers of the firmware below run now";
   EXPECT_EQ(high_type(), MemoryType::kConventional);
   EXPECT_EQ(exit(map().key), Status::kSuccess);
   EXPECT_EQ(accepts_, 1);

@@ -124,7 +124,7 @@ void Machine::map_memory() {
   RangeList ram;
   RangeList executable;
   // Half of what four levels translate, or what the CPU has.
-  const PhysAddr reach{1ULL << std::min(PagingFeatures::of_cpu().physical_bits, 47U)};
+  const PhysAddr reach{1ULL << std::min(page_tables_.features().physical_bits, 47U)};
   const auto map = abi::efi::MemoryMapView::make(boot_.efi_map(), boot_.efi_stride());
   for (std::size_t i = 0; map && i < map->size(); ++i) {
     const auto range = map->range(i);

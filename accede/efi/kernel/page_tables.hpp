@@ -88,6 +88,7 @@ class PageTables {
   /// The value of CR3.
   [[nodiscard]] std::uint64_t root() const;
   [[nodiscard]] std::uint64_t private_mask() const { return private_mask_; }
+  [[nodiscard]] const PagingFeatures& features() const { return features_; }
   [[nodiscard]] std::size_t tables_used() const { return used_; }
 
  private:
