@@ -112,6 +112,15 @@ Fault GuestView::beyond_width(std::uint64_t gpa) {
           .message = "access above the guest physical address width"sv};
 }
 
+Fault GuestView::triple_fault() {
+  return {.kind = EventKind::kShutdown,
+          .gpa = 0,
+          .state = "triple fault"sv,
+          .message =
+              "the guest's processor shut down: an exception could not be delivered "sv
+              "(missing handler, or handler and stack not reachable)"sv};
+}
+
 Fault GuestView::out_of_storage(PhysAddr gpa, std::string_view state) {
   return {.kind = EventKind::kResourceExhausted,
           .gpa = gpa.value(),

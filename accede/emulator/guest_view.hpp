@@ -105,6 +105,7 @@ class GuestView {
   /// The faults that both platforms have.
   [[nodiscard]] static Fault emulator_memory(std::uint64_t gpa);
   [[nodiscard]] static Fault beyond_width(std::uint64_t gpa);
+  [[nodiscard]] static Fault triple_fault();
   [[nodiscard]] static Fault out_of_storage(PhysAddr gpa, std::string_view state);
 
  private:

@@ -128,12 +128,7 @@ Verdict Monitor<Platform>::handle_exit(Vcpu& vcpu) {
       vcpu.inject(Vcpu::kInvalidOpcode);
       return {};
     case Exit::kShutdown:
-      return std::unexpected{
-          Fault{.kind = EventKind::kShutdown,
-                .gpa = 0,
-                .state = "triple fault"sv,
-                .message = "the guest's processor shut down: an exception could not be delivered "sv
-                           "(missing handler, or handler and stack not reachable)"sv}};
+      return std::unexpected{GuestView::triple_fault()};
     case Exit::kSmi:
     case Exit::kInit:
       return std::unexpected{Fault{

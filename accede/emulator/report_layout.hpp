@@ -158,7 +158,8 @@ struct Counters {
   std::uint64_t rmpadjust_calls;
   std::uint64_t smashed_pages;         ///< 2 MiB RMP entries that became 512 of 4 KiB
   std::uint64_t implicit_conversions;  ///< pages converted on a touch
-  std::uint64_t page_state_entries;    ///< page state changes: MSR requests and list entries
+  std::uint64_t
+      page_state_entries;  ///< page state changes that were asked for, in pages of their size
 };
 
 struct ReportHeader {

@@ -291,11 +291,15 @@ Verdict SnpPages::touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
   return {};
 }
 
-/// Hardware raises #VC 0x404 with the linear address in CR2: for an instruction fetch that is RIP.
+/// Hardware raises #VC 0x404 with the linear address in CR2, which the caller knows or finds.
 Verdict SnpPages::not_validated(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
   if (!config_.stop_on_unaccepted) {
-    if ((error & svm::kNpfFetch) != 0) {
-      vcpu.save().cr2 = vcpu.save().rip;
+    if (vcpu.delivers_double_fault()) {
+      return std::unexpected{GuestView::triple_fault()};
+    }
+    if (vcpu.delivers_contributory()) {
+      vcpu.inject_with_error(Vcpu::kDoubleFault, 0);
+      return {};
     }
     Reporter::add(view_.reporter().counters().ve_injected);
     vcpu.inject_with_error(Vcpu::kVmmCommunication,
@@ -317,7 +321,7 @@ Verdict SnpPages::not_validated(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
 Verdict SnpPages::touch_shared(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
   const bool is_private = (error & (svm::kNpfTableWalk | svm::kNpfFetch)) != 0 ||
                           !GuestMemory::has_view_bit(vcpu.save());
-  if (is_private && memory_.attribute(gpa) == PageAttribute::kPrivate) {
+  if (is_private) {
     if (!is_validated(gpa)) {
       return touch_private(vcpu, gpa, error);
     }

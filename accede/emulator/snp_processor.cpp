@@ -74,10 +74,25 @@ std::optional<std::uint64_t> SnpProcessor::find_linear(const Vcpu& vcpu, std::ui
   return names_it(identity) ? std::optional{identity} : std::nullopt;
 }
 
+/// The linear address of a fetch from the page at `gpa`: of the instruction, or of its part on the
+/// next page.
+std::uint64_t SnpProcessor::fetched_from(const Vcpu& vcpu, std::uint64_t gpa) const {
+  const VmcbSave& save = vcpu.save();
+  const std::uint64_t rip =
+      vcpu.in_64bit_mode() ? save.rip : (save.cs.base + save.rip) & 0xFFFF'FFFF;
+  const std::optional<std::uint64_t> first = memory_.translate(save, rip);
+  const bool on_this_page = !first || ((*first ^ gpa) & ~NestedPageTable::kViewMask) >> 12 == 0;
+  return on_this_page ? rip : (rip | 0xFFF) + 1;
+}
+
 Verdict SnpProcessor::touch(Vcpu& vcpu, std::uint64_t gpa, std::uint64_t error) {
   const Verdict verdict = pages_.touch(vcpu, gpa, error);
-  if (verdict && is_vc(vcpu.vmcb->control.event_injection) &&
-      (error & (svm::kNpfFetch | svm::kNpfTableWalk)) == 0) {
+  if (!verdict || !is_vc(vcpu.vmcb->control.event_injection)) {
+    return verdict;
+  }
+  if ((error & svm::kNpfFetch) != 0) {
+    vcpu.save().cr2 = fetched_from(vcpu, gpa);
+  } else if ((error & svm::kNpfTableWalk) == 0) {
     vcpu.save().cr2 = find_linear(vcpu, gpa).value_or(vcpu.save().cr2);
   }
   return verdict;
@@ -159,6 +174,8 @@ Verdict SnpProcessor::rmpadjust(Vcpu& vcpu) {
   }
   if (*result) {
     finish(vcpu, static_cast<std::uint32_t>((*result)->code));
+  } else {
+    vcpu.save().cr2 = vcpu.gpr[kRax];
   }
   return {};
 }
@@ -178,6 +195,8 @@ Verdict SnpProcessor::rmpquery(Vcpu& vcpu) {
       vcpu.gpr[kRdx] = outcome->rdx;
     }
     finish(vcpu, static_cast<std::uint32_t>(outcome->code));
+  } else {
+    vcpu.save().cr2 = vcpu.gpr[kRax];
   }
   return {};
 }
@@ -233,10 +252,10 @@ Verdict SnpProcessor::go_on(Vcpu& vcpu, const host::GhcbOutcome& outcome) {
   SnpVcpu& own = *vcpus_[vcpu.index];
   switch (outcome.next) {
     case host::GhcbNext::kHold:
-      // This is the boot processor, or it would not run: nobody is there to start it.
-      vcpu.wants_idle = true;
-      vcpu.halted_masked = true;
-      break;
+      return std::unexpected{
+          Fault{.kind = EventKind::kHaltedForEver,
+                .state = "AP reset hold"sv,
+                .message = "the guest's only processor waits for another one to start it"sv}};
     case host::GhcbNext::kResume:
       break;
     case host::GhcbNext::kTerminate:

@@ -58,6 +58,7 @@ class SnpProcessor {
   [[nodiscard]] Verdict rmpadjust(Vcpu& vcpu);
   [[nodiscard]] Verdict rmpquery(Vcpu& vcpu);
   [[nodiscard]] std::optional<PhysAddr> private_page(Vcpu& vcpu);
+  [[nodiscard]] std::uint64_t fetched_from(const Vcpu& vcpu, std::uint64_t gpa) const;
   [[nodiscard]] std::optional<std::uint64_t> find_linear(const Vcpu& vcpu, std::uint64_t gpa) const;
   [[nodiscard]] Verdict go_on(Vcpu& vcpu, const host::GhcbOutcome& outcome);
 

@@ -154,7 +154,8 @@ Vcpu* prepare_vcpu(Emulator& emulator, PhysAddr nested_root, const LaunchFrame& 
   set_intercepts(pages.vmcb.control, *emulator.maps, nested_root.value());
   capture_caller(vcpu, frame);
   pages.host.build();
-  cpu::write_msr(kMsrEfer, cpu::read_msr(kMsrEfer) | kEferSvme);
+  // NXE: without it nested page faults do not tell fetches from reads.
+  cpu::write_msr(kMsrEfer, cpu::read_msr(kMsrEfer) | kEferSvme | kEferNxe);
   cpu::write_msr(kMsrVmHsavePa, reinterpret_cast<std::uintptr_t>(&pages.host_save_area));
   return &vcpu;
 }
@@ -174,6 +175,10 @@ std::int64_t emulator_prepare(const LaunchInfo* info, LaunchFrame* frame) {
   }
   if (!has_svm()) {
     return number(EntryError::kNoSvm);
+  }
+  constexpr std::uint64_t kCr4La57 = 1ULL << 12;
+  if (info->personality == Personality::kSnp && (cpu::read_cr4() & kCr4La57) != 0) {
+    return number(EntryError::kFiveLevels);
   }
   const auto hidden = PhysRange::make(PhysAddr{info->hidden.begin}, PhysAddr{info->hidden.end});
   if (!hidden || info->image.end > info->hidden.end || info->image.end < info->hidden.begin) {

@@ -25,6 +25,7 @@ enum class EntryError : std::int64_t {
   kBadLaunchInfo = -2,
   kNoMemory = -3,
   kMemoryTooHigh = -4,
+  kFiveLevels = -5,
 };
 
 [[nodiscard]] constexpr std::string_view describe_entry_error(std::int64_t error) {
@@ -40,6 +41,8 @@ enum class EntryError : std::int64_t {
       return "the memory reserved for the emulator is too small"sv;
     case EntryError::kMemoryTooHigh:
       return "the machine has RAM above 512 GiB: beyond what the emulator maps"sv;
+    case EntryError::kFiveLevels:
+      return "the firmware runs with five-level paging, in which the emulator sets no C-bit"sv;
   }
   return "the emulator failed to start for an unknown reason"sv;
 }

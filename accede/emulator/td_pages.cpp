@@ -169,6 +169,9 @@ Verdict TdPages::touch_private(Vcpu& vcpu, PhysAddr gpa, std::uint64_t error) {
     case TouchKind::kNotRam:
       return {};
     case TouchKind::kPendingVe:
+      if (vcpu.delivers_double_fault()) {
+        return std::unexpected{GuestView::triple_fault()};
+      }
       // SVM does not tell the linear address: GLA reads as 0.
       Reporter::add(view_.reporter().counters().ve_injected);
       vcpu.inject_ve({.exit_reason = kExitReasonEptViolation,

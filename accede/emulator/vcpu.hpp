@@ -71,6 +71,16 @@ struct Vcpu {
     vmcb->control.interrupt_shadow = 0;
   }
 
+  /// Whether the exit came while the guest was being given #DF, or an exception that makes #DF of a
+  /// second one (page faults and what is like them). Valid until something else is injected.
+  [[nodiscard]] bool delivers_double_fault() const { return delivers(1U << kDoubleFault); }
+  [[nodiscard]] bool delivers_contributory() const {
+    constexpr std::uint32_t kVectors = 1U << 0 | 1U << 10 | 1U << 11 | 1U << 12 |
+                                       1U << kGeneralProtection | 1U << kPageFault |
+                                       1U << kVirtualizationException | 1U << kVmmCommunication;
+    return delivers(kVectors);
+  }
+
   /// Raises exception `vector` in the guest at its current RIP.
   void inject(std::uint8_t vector) {
     vmcb->control.event_injection = svm::kEventValid | svm::kEventTypeException | vector;
@@ -103,6 +113,14 @@ struct Vcpu {
   static constexpr std::uint8_t kPageFault = 14;
   static constexpr std::uint8_t kVirtualizationException = 20;
   static constexpr std::uint8_t kVmmCommunication = 29;
+
+ private:
+  [[nodiscard]] bool delivers(std::uint32_t vectors) const {
+    const std::uint64_t event = vmcb->control.event_injection;
+    constexpr std::uint64_t kException = svm::kEventValid | svm::kEventTypeException;
+    return (event & (svm::kEventValid | svm::kEventType)) == kException && (event & 0xFF) < 32 &&
+           (vectors >> (event & 0xFF) & 1) != 0;
+  }
 };
 
 }  // namespace accede::emulator

@@ -148,9 +148,13 @@ TEST_F(PrivateAliasesTest, MakeRoomWhenThereAreTooMany) {
   }
 }
 
-TEST_F(PrivateAliasesTest, AreNotNeededForASharedTable) {
+TEST_F(PrivateAliasesTest, AreNoWayToReadTablesThatTheHostCanWrite) {
   snp_.change_state(kTable, PageOp::kShared);
-  walk(kTable);
+  for (const std::uint64_t error : {svm::kNpfTableWalk, svm::kNpfFetch}) {
+    const auto fault = snp_.touch(kTable, error);
+    ASSERT_TRUE(fault.has_value()) << error;
+    EXPECT_EQ(fault->kind, EventKind::kPolarityMismatch);
+  }
   EXPECT_TRUE(snp_.is_shared(kTable));
 }
 

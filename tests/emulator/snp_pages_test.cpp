@@ -104,9 +104,40 @@ TEST_F(SnpPagesTest, RaisesVcWhereTheGuestTakesIt) {
 
 TEST_F(SnpPagesTest, TellsTheAddressOfAnInstructionThatIsNotValidated) {
   SnpMachine snp{{.stop_on_unaccepted = false}};
-  EXPECT_FALSE(snp.touch(kCBit | kPending, svm::kNpfFetch).has_value());
+  snp.vcpu().save().rip = kPending + 0x123;
+  EXPECT_FALSE(snp.touch(kCBit | (kPending + 0x123), svm::kNpfFetch).has_value());
   EXPECT_EQ(snp.event(), 0x404ULL << 32 | 0x8000'0B1D);
-  EXPECT_EQ(snp.vcpu().save().cr2, SnpMachine::kRip);
+  EXPECT_EQ(snp.vcpu().save().cr2, kPending + 0x123);
+}
+
+TEST_F(SnpPagesTest, TellsWhereAnInstructionGoesOnOnThePageThatIsNotValidated) {
+  SnpMachine snp{{.stop_on_unaccepted = false}};
+  ASSERT_EQ(snp.pvalidate(kPending, 0).rax, 0U);
+  snp.vcpu().save().rip = kPending + 0xFFE;
+  EXPECT_FALSE(snp.touch(kCBit | (kPending + 0x1000), svm::kNpfFetch).has_value());
+  EXPECT_EQ(snp.vcpu().save().cr2, kPending + 0x1000);
+}
+
+TEST_F(SnpPagesTest, MakesADoubleFaultOfVcWhileAnExceptionIsDelivered) {
+  SnpMachine snp{{.stop_on_unaccepted = false}};
+  for (const std::uint64_t vector : {0, 10, 13, 14, 29}) {
+    snp.event() = 0x8000'0B00 | vector;
+    EXPECT_FALSE(snp.touch(kCBit | kPending).has_value());
+    EXPECT_EQ(snp.event(), 0x8000'0B08U) << vector;
+  }
+  for (const std::uint64_t event : {0x8000'0306ULL, 0x8000'000EULL}) {
+    snp.event() = event;  // #UD; an interrupt with the number of #PF
+    EXPECT_FALSE(snp.touch(kCBit | kPending).has_value());
+    EXPECT_EQ(snp.event() & 0xFF, 29U) << std::hex << event;
+  }
+}
+
+TEST_F(SnpPagesTest, EndsTheGuestThatCannotTakeItsDoubleFault) {
+  SnpMachine snp{{.stop_on_unaccepted = false}};
+  snp.event() = 0x8000'0B08;
+  const auto fault = snp.touch(kCBit | kPending);
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->kind, EventKind::kShutdown);
 }
 
 TEST_F(SnpPagesTest, TellsTheAddressThatARegisterPointsTo) {

@@ -291,6 +291,7 @@ TEST_F(SnpProcessorTest, RaisesVcForAnAdjustedPageThatIsNotValidatedWhereTheGues
     EXPECT_EQ(snp.event(), kNotValidated);
     EXPECT_EQ(snp.vcpu().save().rip, kRip);
     EXPECT_EQ(snp.gpr(kRax), kPending);
+    EXPECT_EQ(snp.vcpu().save().cr2, kPending);
   }
 }
 
@@ -422,11 +423,10 @@ TEST_F(SnpProcessorTest, EndsTheGuestThatTerminatesThroughItsPage) {
             "the guest terminated 0:2 (SNP features unsupported); sw_exit_info_2 0x18");
 }
 
-TEST_F(SnpProcessorTest, LetsAProcessorThatWaitsForItsStartWaitForEver) {
-  EXPECT_EQ(snp_.vmgexit(static_cast<std::uint64_t>(MsrCode::kApResetHoldRequest)),
-            abi::ghcb::ap_reset_hold_response(false));
-  EXPECT_TRUE(snp_.vcpu().wants_idle);
-  EXPECT_TRUE(snp_.vcpu().halted_masked);
+TEST_F(SnpProcessorTest, EndsTheGuestWhoseOnlyProcessorWaitsForItsStart) {
+  const auto fault = snp_.try_vmgexit(static_cast<std::uint64_t>(MsrCode::kApResetHoldRequest));
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->kind, EventKind::kHaltedForEver);
 }
 
 }  // namespace

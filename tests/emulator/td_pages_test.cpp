@@ -107,6 +107,14 @@ TEST_F(TdPagesTest, AcceptsAPageThatCausedAVirtualizationException) {
   EXPECT_TRUE(td.memory().invariants());
 }
 
+TEST_F(TdPagesTest, EndsTheTdThatCannotTakeItsDoubleFault) {
+  TdMachine td{{.sept_ve_disable = false}};
+  td.vcpu().vmcb->control.event_injection = 0x8000'0B08;
+  const auto fault = touch(td, kPending);
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->kind, EventKind::kShutdown);
+}
+
 TEST_F(TdPagesTest, EndsTheTdThatMixesUpPrivateAndShared) {
   TdMachine td;
   auto fault = touch(td, k2M | kShared);
