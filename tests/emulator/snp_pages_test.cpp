@@ -120,7 +120,7 @@ TEST_F(SnpPagesTest, TellsWhereAnInstructionGoesOnOnThePageThatIsNotValidated) {
 
 TEST_F(SnpPagesTest, MakesADoubleFaultOfVcWhileAnExceptionIsDelivered) {
   SnpMachine snp{{.stop_on_unaccepted = false}};
-  for (const std::uint64_t vector : {0, 10, 13, 14, 29}) {
+  for (const std::uint64_t vector : {0ULL, 10ULL, 13ULL, 14ULL, 29ULL}) {
     snp.event() = 0x8000'0B00 | vector;
     EXPECT_FALSE(snp.touch(kCBit | kPending).has_value());
     EXPECT_EQ(snp.event(), 0x8000'0B08U) << vector;
