@@ -16,7 +16,6 @@ namespace {
 
 using abi::efi::Guid;
 using image::Knows;
-using image::PeMachine;
 
 constexpr Guid kAmdSevDxe{
     0x2EC9DA37, 0xEE35, 0x4DE9, {0x86, 0xC5, 0x6D, 0x9A, 0x81, 0xDC, 0x38, 0xA7}};
@@ -150,19 +149,7 @@ Machine machine_of(const FirmwareVolumes& volumes) {
   if (with_code == files.end()) {
     return Machine::kUnknown;
   }
-  switch (*with_code->machine) {
-    case PeMachine::kX86_64:
-      return Machine::kX86_64;
-    case PeMachine::kArm64:
-      return Machine::kArm64;
-    case PeMachine::kRiscv64:
-      return Machine::kRiscv64;
-    case PeMachine::kLoongArch64:
-      return Machine::kLoongArch64;
-    case PeMachine::kI386:
-      return Machine::kOther;
-  }
-  return Machine::kOther;
+  return inspect::machine_of(*with_code->machine);
 }
 
 /// The first release of edk2 with what was found.

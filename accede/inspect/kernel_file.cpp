@@ -20,7 +20,6 @@ using image::BzImage;
 using image::KernelSignal;
 using image::Knows;
 using image::PeImage;
-using image::PeMachine;
 using Inspected = std::expected<Report, InspectError>;
 using Unpacked = std::expected<std::vector<std::byte>, InspectError>;
 using FileBytes = std::span<const std::byte>;
@@ -34,22 +33,6 @@ std::unexpected<InspectError> fail(std::string message) {
 
 std::string at_offset(std::string_view what, std::size_t offset) {
   return std::string{what} + " (at byte " + std::to_string(offset) + ")";
-}
-
-Machine machine_of(PeMachine machine) {
-  switch (machine) {
-    case PeMachine::kX86_64:
-      return Machine::kX86_64;
-    case PeMachine::kArm64:
-      return Machine::kArm64;
-    case PeMachine::kRiscv64:
-      return Machine::kRiscv64;
-    case PeMachine::kLoongArch64:
-      return Machine::kLoongArch64;
-    case PeMachine::kI386:
-      return Machine::kOther;
-  }
-  return Machine::kOther;
 }
 
 /// Text at `offset` up to a NUL or a line's end.

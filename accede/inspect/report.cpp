@@ -22,6 +22,23 @@ std::string_view to_string(ImageKind kind) {
   return "unknown"sv;
 }
 
+Machine machine_of(image::PeMachine machine) {
+  using image::PeMachine;
+  switch (machine) {
+    case PeMachine::kX86_64:
+      return Machine::kX86_64;
+    case PeMachine::kArm64:
+      return Machine::kArm64;
+    case PeMachine::kRiscv64:
+      return Machine::kRiscv64;
+    case PeMachine::kLoongArch64:
+      return Machine::kLoongArch64;
+    case PeMachine::kI386:
+      return Machine::kOther;
+  }
+  return Machine::kOther;
+}
+
 std::string_view machine_tag(Machine machine) {
   switch (machine) {
     case Machine::kX86_64:

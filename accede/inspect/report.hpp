@@ -1,6 +1,7 @@
 // What an inspection of an image says, and why.
 #pragma once
 
+#include "accede/image/pe.hpp"
 #include "accede/image/unaccepted_support.hpp"
 
 #include <array>
@@ -20,6 +21,8 @@ enum class ImageKind : std::uint8_t { kBzImage, kVmlinux, kUki, kZboot, kImage, 
 [[nodiscard]] std::string_view to_string(ImageKind kind);
 
 enum class Machine : std::uint8_t { kUnknown, kX86_64, kArm64, kRiscv64, kLoongArch64, kOther };
+
+[[nodiscard]] Machine machine_of(image::PeMachine machine);
 
 /// The architecture's tag; empty for kUnknown and kOther.
 [[nodiscard]] std::string_view machine_tag(Machine machine);
