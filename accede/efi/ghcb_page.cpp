@@ -47,16 +47,6 @@ LiveTables current_tables(std::uint64_t private_mask) {
           .private_mask = private_mask};
 }
 
-/// Lines of the page under its old address (C-bit and all) would be written back later, over what
-/// lies there under the new one, where the processor does not keep the two coherent.
-void flush_lines(PhysRange page) {
-  constexpr Bytes kLine = 64_B;
-  for (PhysAddr at = page.begin(); at < page.end(); at += kLine) {
-    asm volatile("clflush (%0)" : : "r"(at.value()) : "memory");
-  }
-  asm volatile("mfence" : : : "memory");
-}
-
 std::expected<void, PrivacyError> map_as(PhysRange page, bool is_private, PhysRange spare,
                                          std::uint64_t private_mask) {
   const WritableTables writable;
@@ -93,7 +83,7 @@ GhcbMemory::~GhcbMemory() {
 std::expected<void, std::string_view> GhcbMemory::share() {
   ACCEDE_ASSERT(state_ == State::kReserved);
   const PhysRange page = room_.page;
-  flush_lines(page);
+  cpu::flush_page(reinterpret_cast<const void*>(page.begin().value()));
   state_ = State::kLost;
   if (const auto shared = platform_.convert(page, guest::Visibility::kShared); !shared) {
     return std::unexpected{guest::to_string(shared.error().kind)};
@@ -116,7 +106,7 @@ std::expected<void, std::string_view> GhcbMemory::share() {
 
 bool GhcbMemory::make_private() {
   platform_.use_ghcb(nullptr, PhysAddr{});
-  flush_lines(room_.page);
+  cpu::flush_page(reinterpret_cast<const void*>(room_.page.begin().value()));
   // No table is needed: the page was split off when it was shared.
   return map_as(room_.page, true, PhysRange{}, platform_.private_mask()).has_value() &&
          platform_.convert(room_.page, guest::Visibility::kPrivate).has_value();

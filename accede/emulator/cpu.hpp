@@ -110,6 +110,17 @@ inline void pause() {
   }
 }
 
+/// Writes what the caches hold of a 4 KiB page to memory: under SEV's C-bit and without it a page
+/// has different lines, and one that is written back later would spoil the other.
+inline void flush_page(const void* page) {
+  constexpr std::uint64_t kLine = 64;  // of every processor with SEV-SNP
+  const auto* const bytes = static_cast<const volatile char*>(page);
+  for (std::uint64_t offset = 0; offset < 4096; offset += kLine) {
+    asm volatile("clflush %0" : : "m"(bytes[offset]) : "memory");
+  }
+  asm volatile("mfence" : : : "memory");
+}
+
 /// Fills a 4 KiB page with zero. An unrolled loop and not `rep stosq`: where the machine is itself
 /// emulated (QEMU TCG), each iteration of a string instruction costs as much as eight plain stores.
 inline void zero_page(void* page) {

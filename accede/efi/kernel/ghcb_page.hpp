@@ -10,7 +10,6 @@
 #include "accede/guest/page_state_list.hpp"
 #include "accede/guest/platform.hpp"
 
-#include <cstddef>
 #include <cstdint>
 #include <expected>
 
@@ -18,17 +17,6 @@ namespace accede::efi::kernel {
 
 /// Maps the GHCB page for the kernel: read and write, with or without the C-bit.
 using MapGhcb = FunctionRef<std::expected<void, PageTablesError>(guest::Visibility)>;
-
-/// Writes what the caches hold of the page to memory: under the C-bit and without it a page has
-/// different cache lines, and one that is written back later would spoil the other.
-inline void flush_cache(const abi::ghcb::GhcbPage& page) {
-  constexpr std::size_t kLine = 64;  // of every processor with SEV-SNP; CLFLUSH takes any address
-  const auto* const bytes = reinterpret_cast<const volatile char*>(&page);
-  for (std::size_t offset = 0; offset < sizeof page; offset += kLine) {
-    asm volatile("clflush %0" : : "m"(bytes[offset]) : "memory");
-  }
-  asm volatile("mfence" : : : "memory");
-}
 
 /// Shares `ghcb`, which is private, accepted and used by nobody, and has the platform use it:
 /// PVALIDATE takes the page back from use, the host makes it shared, the mapping loses its C-bit,
@@ -42,7 +30,7 @@ template <class Platform>
   const auto fail = [&](std::string_view why) {
     return std::unexpected{KernelError{.what = kWhat, .why = why, .detail = ghcb.address.value()}};
   };
-  flush_cache(*ghcb.page);
+  emulator::cpu::flush_page(ghcb.page);
   const PhysRange page = PhysRange::page(ghcb.address, PageSize::k4K);
   if (const auto converted = platform.convert(page, guest::Visibility::kShared); !converted) {
     return fail(guest::to_string(converted.error().kind));
@@ -70,7 +58,7 @@ template <class Platform>
     return std::unexpected{KernelError{.what = kWhat, .why = why, .detail = ghcb.address.value()}};
   };
   platform.use_ghcb(nullptr, {});
-  flush_cache(*ghcb.page);
+  emulator::cpu::flush_page(ghcb.page);
   if (const auto mapped = map(guest::Visibility::kPrivate); !mapped) {
     return fail(to_string(mapped.error()));
   }

@@ -14,9 +14,6 @@ namespace accede::efi::kernel {
 class PortIo {
  public:
   constexpr explicit PortIo(HostLink host) : host_{host} {}
-  /// `tdx`: as a TD; otherwise by IN and OUT.
-  constexpr explicit PortIo(bool tdx)
-      : host_{.kind = tdx ? guest::PlatformKind::kTdx : guest::PlatformKind::kNone} {}
 
   [[nodiscard]] std::uint8_t in8(std::uint16_t port) const;
   void out8(std::uint16_t port, std::uint8_t value) const;
