@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 
 namespace accede {
 
@@ -71,5 +72,23 @@ class PhysRange {
   PhysAddr begin_;
   PhysAddr end_;
 };
+
+/// Calls `use` with the parts of `range`, ascending, that no range of `holes` covers, until it
+/// returns false; whether it never did. `holes`: sorted by their begin.
+template <class Use>
+constexpr bool for_each_gap(PhysRange range, std::span<const PhysRange> holes, Use use) {
+  PhysAddr at = range.begin();
+  for (const PhysRange& hole : holes) {
+    const PhysRange cut = hole.intersect(range);
+    if (cut.empty()) {
+      continue;
+    }
+    if (at < cut.begin() && !use(*PhysRange::make(at, cut.begin()))) {
+      return false;
+    }
+    at = std::max(at, cut.end());
+  }
+  return at >= range.end() || use(*PhysRange::make(at, range.end()));
+}
 
 }  // namespace accede

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 namespace accede::efi {
 
@@ -21,29 +22,15 @@ struct AcceptedRanges {
   std::size_t count = 0;
 
   [[nodiscard]] bool is_full() const { return count == ranges.size(); }
-  /// Precondition: not full.
-  void add(PhysRange range) { ranges[count++] = range; }
-  /// The first part of `range` that is not among them; empty when all of it is.
-  [[nodiscard]] PhysRange first_missing(PhysRange range) const {
-    PhysAddr begin = range.begin();
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (const PhysRange& one : std::span{ranges.data(), count}) {
-        if (one.contains(begin)) {
-          begin = one.end();
-          moved = true;
-        }
-      }
-    }
-    PhysAddr end = std::max(begin, range.end());
-    for (const PhysRange& one : std::span{ranges.data(), count}) {
-      if (one.begin() > begin) {
-        end = std::min(end, one.begin());
-      }
-    }
-    return begin < range.end() ? *PhysRange::make(begin, end)
-                               : *PhysRange::make(range.end(), range.end());
+  /// Keeps them sorted. Precondition: not full.
+  void add(PhysRange range) {
+    const auto used = std::span{ranges}.first(count);
+    const auto at = std::ranges::upper_bound(used, range.begin(), {}, &PhysRange::begin);
+    std::move_backward(at, used.end(), used.end() + 1);
+    *at = range;
+    ++count;
   }
+  [[nodiscard]] std::span<const PhysRange> view() const { return {ranges.data(), count}; }
 };
 
 /// The protocol comes first: `This` is the whole object.
@@ -88,16 +75,10 @@ Handshake g_handshake{.protocol = {.allow_unaccepted_memory = allow_unaccepted_m
 
 /// What of the plan no loader had accepted.
 Result<void> accept_all(MachinePlatform& platform, const MemoryPlan& plan) {
-  for (PhysRange range : plan.pending_ranges()) {
-    for (;;) {
-      const PhysRange part = g_acceptor.accepted.first_missing(range);
-      if (part.empty()) {
-        break;
-      }
-      if (!platform.accept(part)) {
-        return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
-      }
-      range = *PhysRange::make(part.end(), range.end());
+  const auto accept = [&](PhysRange part) { return platform.accept(part).has_value(); };
+  for (const PhysRange& range : plan.pending_ranges()) {
+    if (!for_each_gap(range, g_acceptor.accepted.view(), accept)) {
+      return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
     }
   }
   return {};

@@ -13,8 +13,7 @@ constexpr std::uint32_t kAsid = 1;
 host::SnpMemory* build_memory(MachineParts& parts) {
   Arena& arena = parts.arena;
   const auto rmp_storage = arena.take(host::Rmp::storage_bound(parts.described()), 4_KiB);
-  const Bytes others = host::PageAttributes::storage_bound(parts.described()) +
-                       TouchedPages::storage_bound(parts.ram.back().end()) + kSmallObjects;
+  const Bytes others = small_parts(parts);
   if (rmp_storage.empty() || arena.left() < others + 2_MiB) {
     return nullptr;
   }
@@ -23,9 +22,7 @@ host::SnpMemory* build_memory(MachineParts& parts) {
     return nullptr;
   }
   auto* const rmp = arena.create<host::Rmp>(parts.described(), rmp_storage);
-  const host::SnpMemoryConfig config{
-      .asid = kAsid,
-      .backing = parts.info.back_with_4k != 0 ? host::Backing::k4K : host::Backing::k2M};
+  const host::SnpMemoryConfig config{.asid = kAsid, .backing = backing_of(parts.info)};
   return rmp == nullptr ? nullptr
                         : arena.create<host::SnpMemory>(*rmp, *parts.attributes, parts.ram, config);
 }

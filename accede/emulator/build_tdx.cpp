@@ -11,8 +11,7 @@ std::optional<AnyMonitor> build_tdx(MachineParts& parts) {
   Arena& arena = parts.arena;
   const LaunchInfo& info = parts.info;
   // What the view's small parts leave goes half to secure EPT tables, half to nested tables.
-  const Bytes others = host::PageAttributes::storage_bound(parts.described()) +
-                       TouchedPages::storage_bound(parts.ram.back().end()) + kSmallObjects;
+  const Bytes others = small_parts(parts);
   if (arena.left() < others + 2_MiB) {
     return std::nullopt;
   }
@@ -30,9 +29,8 @@ std::optional<AnyMonitor> build_tdx(MachineParts& parts) {
   if (sept == nullptr || sept->finalize() != 0) {
     return std::nullopt;
   }
-  auto* const memory = arena.create<host::TdMemory>(
-      *sept, *parts.attributes, parts.ram,
-      info.back_with_4k != 0 ? host::Backing::k4K : host::Backing::k2M, Bytes{0});
+  auto* const memory =
+      arena.create<host::TdMemory>(*sept, *parts.attributes, parts.ram, backing_of(info), Bytes{0});
   auto* const pages = memory == nullptr ? nullptr : arena.create<TdPages>(*parts.view, *memory);
   if (pages == nullptr) {
     return std::nullopt;

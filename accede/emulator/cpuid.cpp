@@ -89,4 +89,13 @@ cpu::CpuidResult snp_cpuid(std::uint32_t leaf, std::uint32_t subleaf, cpu::Cpuid
   return guest_cpuid(leaf, subleaf, real, guest_cr4);
 }
 
+cpu::CpuidResult tdx_cpuid(std::uint32_t leaf, std::uint32_t subleaf, std::uint64_t guest_cr4) {
+  return tdx_cpuid(leaf, subleaf, cpu::cpuid(leaf, subleaf), cpu::cpuid(0, 0).eax, guest_cr4);
+}
+
+cpu::CpuidResult snp_cpuid(std::uint32_t leaf, std::uint32_t subleaf, std::uint64_t guest_cr4) {
+  return snp_cpuid(leaf, subleaf, cpu::cpuid(leaf, subleaf), cpu::cpuid(0, 0).eax,
+                   cpu::cpuid(kExtendedBase, 0).eax, guest_cr4);
+}
+
 }  // namespace accede::emulator

@@ -21,4 +21,10 @@ namespace accede::emulator {
                                          cpu::CpuidResult real, std::uint32_t real_max_basic,
                                          std::uint32_t real_max_extended, std::uint64_t guest_cr4);
 
+/// The same of the processor that this runs on.
+[[nodiscard]] cpu::CpuidResult tdx_cpuid(std::uint32_t leaf, std::uint32_t subleaf,
+                                         std::uint64_t guest_cr4);
+[[nodiscard]] cpu::CpuidResult snp_cpuid(std::uint32_t leaf, std::uint32_t subleaf,
+                                         std::uint64_t guest_cr4);
+
 }  // namespace accede::emulator

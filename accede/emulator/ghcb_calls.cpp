@@ -116,10 +116,7 @@ abi::ghcb::GhcbPage* GhcbCalls::map_ghcb(PhysAddr gpa) {
 
 /// XCR0 and XSS need no regard: the processor that answers has the guest's.
 host::GhcbCpuidResult GhcbCalls::cpuid(const host::GhcbCpuidQuery& query) {
-  constexpr std::uint32_t kExtendedBase = 0x8000'0000;
-  const cpu::CpuidResult answer =
-      snp_cpuid(query.leaf, query.subleaf, cpu::cpuid(query.leaf, query.subleaf),
-                cpu::cpuid(0, 0).eax, cpu::cpuid(kExtendedBase, 0).eax, vcpu_.save().cr4);
+  const cpu::CpuidResult answer = snp_cpuid(query.leaf, query.subleaf, vcpu_.save().cr4);
   return {.eax = answer.eax, .ebx = answer.ebx, .ecx = answer.ecx, .edx = answer.edx};
 }
 

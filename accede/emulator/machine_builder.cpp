@@ -2,6 +2,12 @@
 
 namespace accede::emulator {
 
+Bytes small_parts(const MachineParts& parts) {
+  constexpr Bytes kSmallObjects = 64_KiB;
+  return host::PageAttributes::storage_bound(parts.described()) +
+         TouchedPages::storage_bound(parts.ram.back().end()) + kSmallObjects;
+}
+
 bool build_view(MachineParts& parts, Bytes table_bytes, ViewBit view_bit) {
   Arena& arena = parts.arena;
   const PhysAddr ram_end = parts.ram.back().end();
@@ -35,7 +41,7 @@ bool build_view(MachineParts& parts, Bytes table_bytes, ViewBit view_bit) {
 
 bool adopt_memory(const MachineParts& parts, FunctionRef<bool(PhysRange)> adopt) {
   for (const PhysRange& range : parts.ram) {
-    if (!for_each_part(range, parts.pending, adopt)) {
+    if (!for_each_gap(range, parts.pending, adopt)) {
       return false;
     }
   }

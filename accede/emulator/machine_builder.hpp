@@ -6,6 +6,7 @@
 #include "accede/emulator/guest_memory.hpp"
 #include "accede/emulator/guest_view.hpp"
 #include "accede/host/page_attributes.hpp"
+#include "accede/host/td_memory.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -43,8 +44,14 @@ struct MachineParts {
   }
 };
 
-/// For objects that are created after the large parts have taken the rest.
-inline constexpr Bytes kSmallObjects = 64_KiB;
+/// What build_view() takes besides the tables, and what small objects take that are created after
+/// the large parts have taken the rest.
+[[nodiscard]] Bytes small_parts(const MachineParts& parts);
+
+/// The page size in which the host backs private memory.
+[[nodiscard]] inline host::Backing backing_of(const LaunchInfo& info) {
+  return info.back_with_4k != 0 ? host::Backing::k4K : host::Backing::k2M;
+}
 
 /// Page attributes and the tables of touched pages. False: the memory is too small.
 [[nodiscard]] bool build_view(MachineParts& parts, Bytes table_bytes, ViewBit view_bit);
@@ -56,24 +63,6 @@ inline constexpr Bytes kSmallObjects = 64_KiB;
 /// The personalities. Nothing: the memory is too small.
 [[nodiscard]] std::optional<AnyMonitor> build_tdx(MachineParts& parts);
 [[nodiscard]] std::optional<AnyMonitor> build_snp(MachineParts& parts);
-
-/// Calls `use` with the parts of `range` that no range of `holes` (sorted) covers, until it returns
-/// false.
-template <class Use>
-bool for_each_part(PhysRange range, std::span<const PhysRange> holes, Use use) {
-  PhysAddr at = range.begin();
-  for (const PhysRange& hole : holes) {
-    const PhysRange cut = hole.intersect(range);
-    if (cut.empty()) {
-      continue;
-    }
-    if (at < cut.begin() && !use(*PhysRange::make(at, cut.begin()))) {
-      return false;
-    }
-    at = std::max(at, cut.end());
-  }
-  return at >= range.end() || use(*PhysRange::make(at, range.end()));
-}
 
 /// Runs `monitor` through a pointer that does not say what it is.
 template <class Monitor>

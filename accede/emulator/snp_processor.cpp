@@ -204,9 +204,7 @@ Verdict SnpProcessor::rmpquery(Vcpu& vcpu) {
 void SnpProcessor::cpuid(Vcpu& vcpu) {
   const auto leaf = static_cast<std::uint32_t>(vcpu.gpr[kRax]);
   const auto subleaf = static_cast<std::uint32_t>(vcpu.gpr[kRcx]);
-  const cpu::CpuidResult answer =
-      snp_cpuid(leaf, subleaf, cpu::cpuid(leaf, subleaf), cpu::cpuid(0, 0).eax,
-                cpu::cpuid(0x8000'0000, 0).eax, vcpu.save().cr4);
+  const cpu::CpuidResult answer = snp_cpuid(leaf, subleaf, vcpu.save().cr4);
   vcpu.gpr[kRax] = answer.eax;
   vcpu.gpr[kRbx] = answer.ebx;
   vcpu.gpr[kRcx] = answer.ecx;

@@ -83,7 +83,7 @@ std::optional<RangeList> checked_ranges(std::span<const LaunchInfo::Range> from,
     const auto range = PhysRange::make(PhysAddr{raw.begin}, PhysAddr{raw.end});
     if (!range || range->empty() || range->begin() < last || !range->begin().is_aligned(4_KiB) ||
         !range->end().is_aligned(4_KiB) ||
-        !for_each_part(*range, holes, [&](PhysRange part) { return list.add(part); })) {
+        !for_each_gap(*range, holes, [&](PhysRange part) { return list.add(part); })) {
       return std::nullopt;
     }
     last = range->end();

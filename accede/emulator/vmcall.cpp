@@ -86,8 +86,7 @@ Verdict VmcallHandler::standard(Vcpu& vcpu, Registers& r) {
     case Vmcall::kCpuid: {
       const auto leaf = static_cast<std::uint32_t>(r[kR12]);
       const auto subleaf = static_cast<std::uint32_t>(r[kR13]);
-      const cpu::CpuidResult answer = tdx_cpuid(leaf, subleaf, cpu::cpuid(leaf, subleaf),
-                                                cpu::cpuid(0, 0).eax, vcpu.save().cr4);
+      const cpu::CpuidResult answer = tdx_cpuid(leaf, subleaf, vcpu.save().cr4);
       r[kR12] = answer.eax;
       r[kR13] = answer.ebx;
       r[kR14] = answer.ecx;

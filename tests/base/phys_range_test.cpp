@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 namespace accede {
 namespace {
@@ -112,6 +114,21 @@ TEST(PhysRange, OverlapAgreesWithIntersectionForAllSmallRanges) {
       }
     }
   }
+}
+
+TEST(PhysRangeGaps, AreWhatNoHoleCovers) {
+  const auto range = [](std::uint64_t begin, std::uint64_t end) {
+    return PhysRange::make(PhysAddr{begin}, PhysAddr{end}).value();
+  };
+  const std::array holes{range(0, 12), range(14, 14), range(20, 30), range(25, 40), range(50, 90)};
+  std::vector<PhysRange> gaps;
+  EXPECT_TRUE(for_each_gap(range(10, 60), holes, [&](PhysRange gap) {
+    gaps.push_back(gap);
+    return true;
+  }));
+  EXPECT_EQ(gaps, (std::vector{range(12, 20), range(40, 50)}));
+  EXPECT_FALSE(for_each_gap(range(10, 60), holes, [](PhysRange) { return false; }));
+  EXPECT_TRUE(for_each_gap(range(20, 30), holes, [](PhysRange) { return false; })) << "all covered";
 }
 
 }  // namespace
