@@ -1,6 +1,7 @@
 # The three ways code is compiled here:
 #   accede_add_library      a library; FREESTANDING ones are compiled twice, hosted (for tests and
-#                           the command) and freestanding (for kernels, firmware, the emulator)
+#                           the command) and freestanding (for kernels, firmware, the emulator);
+#                           FREESTANDING_ONLY what nothing hosted links
 #   accede_add_efi_program  a UEFI application made of freestanding code
 #   accede_add_flat_image   a position independent flat binary (the resident emulator)
 
@@ -42,10 +43,37 @@ function(accede_hosted target)
   target_link_options(${target} PRIVATE ${ACCEDE_SANITIZE_FLAGS})
 endfunction()
 
-# accede_add_library(NAME [FREESTANDING] [SOURCES ...] [DEPENDS name ...])
+# Half of the time a freestanding file takes to compile goes into standard headers: they are
+# compiled once for each set of options. That hides what a file forgets to include: the presets
+# `freestanding`, which scripts/check builds, do without. (The command gains nothing by this: what
+# includes nlohmann/json takes as long to load.)
+option(ACCEDE_PRECOMPILE "Compile the standard headers once for many files" ON)
+set(ACCEDE_FREESTANDING_HEADERS
+  <algorithm> <array> <atomic> <bit> <compare> <concepts> <cstddef> <cstdint> <expected> <limits>
+  <optional> <span> <string_view> <type_traits> <utility>)
+
+# accede_precompile(TARGET NAME header...): the target uses the headers that NAME compiled once, with
+# the target's own options; the first to ask makes NAME.
+function(accede_precompile target name)
+  if(NOT ACCEDE_PRECOMPILE)
+    return()
+  endif()
+  if(NOT TARGET ${name})
+    if(NOT EXISTS ${CMAKE_BINARY_DIR}/${name}.cpp)
+      file(TOUCH ${CMAKE_BINARY_DIR}/${name}.cpp)
+    endif()
+    add_library(${name} OBJECT ${CMAKE_BINARY_DIR}/${name}.cpp)
+    get_target_property(options ${target} COMPILE_OPTIONS)
+    target_compile_options(${name} PRIVATE ${options})
+    target_precompile_headers(${name} PRIVATE ${ARGN})
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${name})
+endfunction()
+
+# accede_add_library(NAME [FREESTANDING | FREESTANDING_ONLY] [SOURCES ...] [DEPENDS name ...])
 # Without sources: a header-only library.
 function(accede_add_library name)
-  cmake_parse_arguments(ARG "FREESTANDING" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "FREESTANDING;FREESTANDING_ONLY" "" "SOURCES;DEPENDS" ${ARGN})
   if(NOT ARG_SOURCES)
     foreach(variant "" _freestanding)
       set(depends ${ARG_DEPENDS})
@@ -60,12 +88,15 @@ function(accede_add_library name)
     add_library(accede::${name} ALIAS accede_${name})
     return()
   endif()
-  if(ACCEDE_HOSTED)
+  if(ACCEDE_HOSTED AND NOT ARG_FREESTANDING_ONLY)
     add_library(accede_${name} STATIC ${ARG_SOURCES})
     accede_hosted(accede_${name})
     if(ACCEDE_SANITIZE MATCHES "address" AND NOT ARG_FREESTANDING)
       # What is only hosted waits for others: it takes longer to compile than to run.
       target_compile_options(accede_${name} PRIVATE -O0)
+    endif()
+    if(ARG_FREESTANDING)
+      accede_precompile(accede_${name} accede_library_headers ${ACCEDE_FREESTANDING_HEADERS})
     endif()
     set(hosted_depends ${ARG_DEPENDS})
     list(TRANSFORM hosted_depends PREPEND accede_)
@@ -73,11 +104,13 @@ function(accede_add_library name)
     set_target_properties(accede_${name} PROPERTIES EXPORT_NAME ${name})
     add_library(accede::${name} ALIAS accede_${name})
   endif()
-  if(ARG_FREESTANDING)
+  if(ARG_FREESTANDING OR ARG_FREESTANDING_ONLY)
     add_library(accede_${name}_freestanding STATIC ${ARG_SOURCES})
     set_target_properties(accede_${name}_freestanding PROPERTIES EXPORT_NAME ${name}_freestanding)
     accede_common(accede_${name}_freestanding)
     target_compile_options(accede_${name}_freestanding PRIVATE ${ACCEDE_FREESTANDING_FLAGS})
+    accede_precompile(accede_${name}_freestanding accede_freestanding_headers
+      ${ACCEDE_FREESTANDING_HEADERS})
     set(free_depends ${ARG_DEPENDS})
     list(TRANSFORM free_depends PREPEND accede_)
     list(TRANSFORM free_depends APPEND _freestanding)
@@ -93,6 +126,7 @@ function(accede_add_flat_image name)
   accede_common(${name})
   set_target_properties(${name} PROPERTIES LINK_DEPENDS ${ARG_SCRIPT})
   target_compile_options(${name} PRIVATE ${ACCEDE_FREESTANDING_FLAGS})
+  accede_precompile(${name} accede_freestanding_headers ${ACCEDE_FREESTANDING_HEADERS})
   list(TRANSFORM ARG_DEPENDS PREPEND accede_)
   list(TRANSFORM ARG_DEPENDS APPEND _freestanding)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
@@ -113,6 +147,7 @@ function(accede_add_efi_program name)
   add_executable(${name} ${ARG_SOURCES})
   accede_common(${name})
   target_compile_options(${name} PRIVATE ${ACCEDE_FREESTANDING_FLAGS} -fpic -fshort-wchar)
+  accede_precompile(${name} accede_efi_headers ${ACCEDE_FREESTANDING_HEADERS})
   list(TRANSFORM ARG_DEPENDS PREPEND accede_)
   list(TRANSFORM ARG_DEPENDS APPEND _freestanding)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
