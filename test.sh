@@ -140,6 +140,12 @@ tests() {
   command=("${fixed_layout[@]}" ctest --preset "$preset" --parallel "$parallel" --no-tests=ignore
     --output-junit "$PWD/$logs/$stage.xml" "$@")
   [ "$preset" = release ] && command=("${command[@]:${#fixed_layout[@]}}")
+  # Under AddressSanitizer a program runs all its tests in one process and writes down each.
+  local programs=()
+  if [ "$preset" = asan ]; then
+    rm -f "build/$preset"/*.gtest.xml
+    programs=("build/$preset")
+  fi
   say "$preset: $name tests"
   if [ "$name" = boot ]; then
     "${command[@]}" 2>&1 | tee "$logs/$stage.log" | grep -E '^ *[0-9]+/[0-9]+ Test' || true
@@ -148,7 +154,7 @@ tests() {
     "${command[@]}" >"$logs/$stage.log" 2>&1
     end_progress
   fi
-  python3 scripts/test_records.py junit "$stage" "$logs/$stage.xml" "$records"
+  python3 scripts/test_records.py junit "$stage" "$logs/$stage.xml" "$records" "${programs[@]}"
   result=$?
   if [ $result = 2 ]; then
     say "$preset: there are no $name tests"

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Test records: one line a test, `outcome<TAB>stage<TAB>name<TAB>detail`.
 
-  test_records.py junit STAGE XML RECORDS    appends the tests of a CTest JUnit file, prints failures
+  test_records.py junit STAGE XML RECORDS [DIRECTORY]
+                                             appends the tests of a CTest JUnit file, prints failures;
+                                             DIRECTORY: each is a program that wrote its tests to
+                                             DIRECTORY/NAME.gtest.xml
   test_records.py check STAGE LOG RECORDS    appends the rules that scripts/check printed
   test_records.py summary RECORDS            prints what failed and was skipped, and the last line
 
 `junit` exits 1 when a test failed, 2 when there is no test; `summary` exits 1 when a record failed.
 """
 
+import os
 import re
 import sys
 import xml.etree.ElementTree
@@ -25,7 +29,34 @@ def skip_reason(output):
     return match.group(1).strip() if match else lines[0] if lines else "no reason given"
 
 
-def junit(stage, path, records):
+def programs_tests(stage, directory, case, passed, records):
+    """Records each test of a program that ran all its tests in one process; the number that failed,
+    None when the program does not say which."""
+    program = case.get("name")
+    try:
+        root = xml.etree.ElementTree.parse(os.path.join(directory, f"{program}.gtest.xml")).getroot()
+    except (OSError, xml.etree.ElementTree.ParseError):
+        return None
+    tests = root.findall("testsuite/testcase")
+    failed = [test for test in tests if test.find("failure") is not None]
+    if bool(failed) == passed or not tests:
+        return None
+    for test in tests:
+        name, skipped = f"{test.get('classname')}.{test.get('name')}", test.find("skipped")
+        if test in failed:
+            records.write(f"fail\t{stage}\t{name}\tin {program}\n")
+            print(f"  FAILED {name} in {program}")
+            for failure in test.findall("failure"):
+                print("    " + (failure.text or "").strip().replace("\n", "\n    "))
+        elif skipped is not None or test.get("status") != "run":
+            lines = skipped.get("message", "").splitlines() if skipped is not None else ["disabled"]
+            records.write(f"skip\t{stage}\t{name}\t{lines[1] if len(lines) > 1 else lines[0]}\n")
+        else:
+            records.write(f"pass\t{stage}\t{name}\t\n")
+    return len(failed)
+
+
+def junit(stage, path, records, directory=None):
     try:
         cases = xml.etree.ElementTree.parse(path).getroot().findall("testcase")
     except (OSError, xml.etree.ElementTree.ParseError) as error:
@@ -38,6 +69,13 @@ def junit(stage, path, records):
         output = case.findtext("system-out") or ""
         skipped = case.find("skipped")
         reason = skipped.get("message", "") if skipped is not None else ""
+        if directory is not None:
+            found = programs_tests(stage, directory, case, status == "run", records)
+            if found is not None:
+                failed += found
+                continue
+            if status == "run":
+                status, reason = "fail", "does not say which tests it ran"
         if status == "run":
             records.write(f"pass\t{stage}\t{name}\t\n")
         elif status == "disabled" or SKIPPED.search(reason):
@@ -81,9 +119,12 @@ def summary(path):
 
 
 def main(arguments):
-    if len(arguments) == 4 and arguments[0] in ("junit", "check"):
+    if len(arguments) == 4 and arguments[0] == "check":
         with open(arguments[3], "a", encoding="utf-8") as records:
-            return {"junit": junit, "check": check}[arguments[0]](*arguments[1:3], records)
+            return check(*arguments[1:3], records)
+    if len(arguments) in (4, 5) and arguments[0] == "junit":
+        with open(arguments[3], "a", encoding="utf-8") as records:
+            return junit(*arguments[1:3], records, *arguments[4:])
     if len(arguments) == 2 and arguments[0] == "summary":
         return summary(arguments[1])
     print(__doc__, file=sys.stderr)
