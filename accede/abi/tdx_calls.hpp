@@ -128,17 +128,36 @@ struct PageOperand {
 
 /// SEAMCALL leaf numbers that the host models implement (6).
 enum class SeamcallLeaf : std::uint16_t {
+  kMngAddcx = 1,
   kMemPageAdd = 2,
   kMemSeptAdd = 3,
+  kVpAddcx = 4,
   kMemPageAug = 6,
   kMemRangeBlock = 7,
+  kMngKeyConfig = 8,
+  kMngCreate = 9,
+  kVpCreate = 10,
   kMemPageDemote = 15,
   kMrExtend = 16,
   kMrFinalize = 17,
+  kVpFlush = 18,
+  kMngVpflushdone = 19,
+  kMngKeyFreeid = 20,
+  kMngInit = 21,
+  kVpInit = 22,
   kMemPagePromote = 23,
+  kPhymemPageRdmd = 24,
+  kPhymemPageReclaim = 28,
   kMemPageRemove = 29,
+  kSysKeyConfig = 31,
+  kSysInit = 33,
+  kSysLpInit = 35,
+  kSysTdmrInit = 36,
   kMemTrack = 38,
   kMemRangeUnblock = 39,
+  kPhymemCacheWb = 40,
+  kPhymemPageWbinvd = 41,
+  kSysConfig = 45,
 };
 
 }  // namespace accede::abi::tdx

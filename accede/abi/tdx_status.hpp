@@ -186,6 +186,8 @@ enum class Operand : std::uint32_t {
   kR15 = 15,
   kAttributes = 64,
   kXfam = 65,
+  kEptpControls = 67,
+  kMaxVcpus = 68,
   kPage = 95,
   kTdmrInfoPa = 96,
   kTdr = 128,
