@@ -2,31 +2,16 @@
 #include "accede/host/pamt.hpp"
 
 #include "accede/base/assert.hpp"
-#include "accede/base/bit_field.hpp"
+#include "accede/host/pamt_entry.hpp"
 
 #include <algorithm>
 
 namespace accede::host {
 
+using namespace internal;
 using namespace std::string_view_literals;
 
 namespace {
-
-using ExclusiveBit = BitField<std::uint64_t, 0>;
-using SharedCount = BitField<std::uint64_t, 15, 2>;
-using LockField = BitField<std::uint64_t, 15, 0>;
-using TypeField = BitField<std::uint64_t, 23, 16>;
-using OwnerField = BitField<std::uint64_t, 63, 24>;
-
-constexpr std::size_t kEntries = 512;
-static_assert(kEntries * sizeof(PamtEntry) == Pamt::kTableBytes.value());
-
-std::atomic_ref<std::uint64_t> word_of(PamtEntry& entry) {
-  return std::atomic_ref{entry.word};
-}
-PamtType type_of(PamtEntry& entry) {
-  return static_cast<PamtType>(TypeField::get(word_of(entry).load(std::memory_order_relaxed)));
-}
 
 bool try_shared(PamtEntry& entry) {
   std::uint64_t word = word_of(entry).load(std::memory_order_relaxed);
@@ -58,7 +43,7 @@ bool promote(PamtEntry& entry) {
 }
 
 std::size_t index_in_table(PhysAddr hpa, PageSize of) {
-  return (hpa.value() >> page_shift(of)) % kEntries;
+  return (hpa.value() >> page_shift(of)) % kPamtEntries;
 }
 
 std::uint64_t gibs_of(std::span<const abi::tdx::TdmrInfo> tdmrs) {
@@ -71,7 +56,12 @@ std::uint64_t gibs_of(std::span<const abi::tdx::TdmrInfo> tdmrs) {
 
 /// Tables that the entries of 1 GiB take.
 std::uint64_t tables_for(std::uint64_t gibs) {
-  return (gibs + kEntries - 1) / kEntries;
+  return (gibs + kPamtEntries - 1) / kPamtEntries;
+}
+
+/// Tables that a GiB in use takes: its entries of 2 MiB, and with dynamic PAMT a bit a page.
+std::uint64_t tables_of_gib(bool dynamic) {
+  return dynamic ? 1 + (1_GiB / 4_KiB) / 8 / Pamt::kTableBytes.value() : 1;
 }
 
 }  // namespace
@@ -92,6 +82,8 @@ std::string_view name(PamtType type) {
       return "TDVPR"sv;
     case PamtType::kSept:
       return "EPT"sv;
+    case PamtType::kPamt:
+      return "PAMT"sv;
   }
   return "unknown"sv;
 }
@@ -158,16 +150,17 @@ Pamt::Pamt(std::span<std::byte> storage) : storage_{storage} {
 }
 
 Bytes Pamt::storage_bound(std::span<const abi::tdx::TdmrInfo> tdmrs, std::uint64_t gibs,
-                          std::uint64_t regions_2m) {
-  return kTableBytes * (tables_for(gibs_of(tdmrs)) + gibs + regions_2m);
+                          std::uint64_t regions_2m, bool dynamic) {
+  return kTableBytes * (tables_for(gibs_of(tdmrs)) + gibs * tables_of_gib(dynamic) + regions_2m);
 }
 
-bool Pamt::configure(std::span<const abi::tdx::TdmrInfo> tdmrs) {
+bool Pamt::configure(std::span<const abi::tdx::TdmrInfo> tdmrs, bool dynamic) {
   ACCEDE_ASSERT(tdmrs.size() <= tdmrs_.size());
   const std::uint64_t gibs = gibs_of(tdmrs);
   if (kTableBytes * tables_for(gibs) > Bytes{storage_.size()}) {
     return false;
   }
+  dynamic_ = dynamic;
   gib_count_ = 0;
   for (std::size_t i = 0; i < tdmrs.size(); ++i) {
     tdmrs_[i].info = tdmrs[i];
@@ -229,32 +222,37 @@ PamtEntry* Pamt::table(std::uint64_t link) const {
   return reinterpret_cast<PamtEntry*>(storage_.data() + link * kTableBytes.value());
 }
 
+PamtEntry& Pamt::gib_entry(const Tdmr& tdmr, PhysAddr hpa) const {
+  return table(0)[tdmr.first_entry + (hpa - PhysAddr{tdmr.info.base}) / 1_GiB];
+}
+
 /// The entries of size `of` below `entry`, whose page begins at `begin`; nothing when the storage
 /// is used up. Precondition: `entry` is locked, at least shared.
 PamtEntry* Pamt::table_below(PamtEntry& entry, const Tdmr& tdmr, PhysAddr begin, PageSize of) {
   const std::atomic_ref link{entry.link};
-  std::uint64_t number = link.load(std::memory_order_acquire);
-  if (number != 0) {
+  if (const std::uint64_t number = TableField::get(link.load(std::memory_order_acquire));
+      number != 0) {
     return table(number);
   }
   const SpinGuard guard{table_lock_};
-  number = link.load(std::memory_order_relaxed);
-  if (number != 0) {
-    return table(number);
+  const std::uint64_t word = link.load(std::memory_order_relaxed);
+  if (TableField::get(word) != 0) {
+    return table(TableField::get(word));
   }
-  number = tables_.load(std::memory_order_relaxed);
-  if ((number + 1) * kTableBytes.value() > storage_.size()) {
+  const std::uint64_t number = tables_.load(std::memory_order_relaxed);
+  const std::uint64_t next = number + (of == PageSize::k2M ? tables_of_gib(dynamic_) : 1);
+  if (next * kTableBytes.value() > storage_.size() || next > TableField::kMax) {
     return nullptr;
   }
-  tables_.store(number + 1, std::memory_order_relaxed);
-  PamtEntry* entries = table(number);
-  for (std::size_t i = 0; i < kEntries; ++i) {
-    const bool usable = of != PageSize::k4K || !reserved(tdmr, begin + bytes(of) * i, bytes(of));
-    const PamtType type = usable ? PamtType::kFree : PamtType::kReserved;
-    entries[i] = {.word = TypeField::set(0, static_cast<std::uint64_t>(type))};
+  tables_.store(next, std::memory_order_relaxed);
+  std::fill_n(table(number), (next - number) * kPamtEntries, PamtEntry{});
+  for (std::size_t i = 0; of == PageSize::k4K && i < kPamtEntries; ++i) {
+    if (reserved(tdmr, begin + bytes(of) * i, bytes(of))) {
+      table(number)[i].word = TypeField::set(0, static_cast<std::uint64_t>(PamtType::kReserved));
+    }
   }
-  link.store(number, std::memory_order_release);
-  return entries;
+  link.store(TableField::set(word, number), std::memory_order_release);
+  return table(number);
 }
 
 std::expected<PamtPage, PamtRefusal> Pamt::walk(PhysAddr hpa, PageSize size, PamtLock lock) {
@@ -264,15 +262,15 @@ std::expected<PamtPage, PamtRefusal> Pamt::walk(PhysAddr hpa, PageSize size, Pam
   }
   std::array<PamtEntry*, 3> path{};
   PamtRefusal refusal = PamtRefusal::kBusy;
-  const Bytes offset = hpa - PhysAddr{tdmr->info.base};
-  PamtEntry* entry = table(0) + tdmr->first_entry + offset / 1_GiB;
+  PamtEntry* entry = &gib_entry(*tdmr, hpa);
   for (PageSize level = PageSize::k1G;;
        level = static_cast<PageSize>(static_cast<int>(level) - 1)) {
     if (!try_shared(*entry)) {
       break;
     }
     path[static_cast<std::size_t>(level)] = entry;
-    if (level == size || level == PageSize::k4K || type_of(*entry) != PamtType::kFree) {
+    const PamtType node = dynamic_ && level == PageSize::k2M ? PamtType::kPamt : PamtType::kFree;
+    if (level == size || level == PageSize::k4K || type_of(*entry) != node) {
       if (lock == PamtLock::kExclusive && !promote(*entry)) {
         break;
       }
@@ -301,10 +299,15 @@ bool Pamt::range_free(const PamtPage& page, PhysAddr hpa) const {
   if (reserved(*tdmr, hpa, bytes(PageSize::k2M))) {
     return false;
   }
-  const std::uint64_t link = std::atomic_ref{page.entry().link}.load(std::memory_order_acquire);
-  return link == 0 || std::all_of(table(link), table(link) + kEntries, [](PamtEntry& below) {
-           return type_of(below) == PamtType::kFree;
-         });
+  if (dynamic_) {
+    for (PhysAddr at = hpa; at < hpa + bytes(PageSize::k2M); at += 4_KiB * 64) {
+      if (lent_word(at).load(std::memory_order_relaxed) != 0) {
+        return false;
+      }
+    }
+    return page.type() == PamtType::kFree;
+  }
+  return !pair_in_use(page).has_value();
 }
 
 Bytes Pamt::storage_used() const {
@@ -318,13 +321,14 @@ bool Pamt::invariants() const {
       if (LockField::get(entry.word) != 0) {
         return false;
       }
-      if (level == PageSize::k4K || entry.link == 0) {
+      const std::uint64_t number = TableField::get(entry.link);
+      if (level == PageSize::k4K || number == 0) {
         return true;
       }
-      ++links;
+      links += level == PageSize::k1G ? tables_of_gib(dynamic_) : 1;
       const auto below = static_cast<PageSize>(static_cast<int>(level) - 1);
-      return entry.link >= first_table_ && entry.link < tables_.load(std::memory_order_relaxed) &&
-             self(std::span{table(entry.link), kEntries}, below, self);
+      return number >= first_table_ && number < tables_.load(std::memory_order_relaxed) &&
+             self(std::span{table(number), kPamtEntries}, below, self);
     });
   };
   return gib_count_ == 0 || (sound(std::span{table(0), gib_count_}, PageSize::k1G, sound) &&

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -25,6 +26,7 @@ enum class PamtType : std::uint8_t {
   kTdcx = 5,      ///< a page of TDCS or TDVPS
   kTdvpr = 6,     ///< root of a vCPU
   kSept = 8,      ///< a secure-EPT table
+  kPamt = 15,     ///< at 2M with dynamic PAMT: has a pair of pages for the entries below
 };
 /// The vendor's name, e.g. "TDVPR".
 [[nodiscard]] std::string_view name(PamtType type);
@@ -40,7 +42,9 @@ enum class PamtRefusal : std::uint8_t {
 
 /// An entry, 16 bytes as the module's: lock 15:0, type 23:16, owner 63:24 in 4 KiB pages; then the
 /// word in which the module keeps the epoch of a blocked page. SecureEpt keeps those, so that here
-/// the word links the table below (2M, 1G) or says what the owner of the Pamt wants (4K).
+/// the word links the table below (2M, 1G) or says what the owner of the Pamt wants (4K). With
+/// dynamic PAMT the pages of the pair are in the owner field and in the link's bits 63:28, as the
+/// module's.
 struct PamtEntry {
   std::uint64_t word = 0;
   std::uint64_t link = 0;
@@ -85,6 +89,9 @@ class PamtPage {
 /// GiB get a table of 8 KiB when a page of them is first locked, so that a host of any size costs
 /// what its TDs use. Tables stay until configure().
 ///
+/// Dynamic PAMT (module 2.0): entries of 4 KiB pages exist only while the host lends a pair of
+/// pages for them (add_pair()); a bit a page says which pages are lent. Such a GiB takes 40 KiB.
+///
 /// Thread-safe, configure() aside. Entry locks are never waited for: the loser is kBusy, as in the
 /// module. A spin lock guards the list of tables; longest section: filling one (512 entries).
 class Pamt {
@@ -101,11 +108,13 @@ class Pamt {
   /// Enough for `tdmrs` while pages in at most `gibs` GiB and, one by one, in at most `regions_2m`
   /// 2M regions were ever locked.
   [[nodiscard]] static Bytes storage_bound(std::span<const abi::tdx::TdmrInfo> tdmrs,
-                                           std::uint64_t gibs, std::uint64_t regions_2m);
+                                           std::uint64_t gibs, std::uint64_t regions_2m,
+                                           bool dynamic = false);
 
   /// Takes the TDMRs, nothing of them initialized. False: not even the entries of 1 GiB fit.
   /// Preconditions: check_tdmrs() took the list; no other call runs.
-  [[nodiscard]] bool configure(std::span<const abi::tdx::TdmrInfo> tdmrs);
+  [[nodiscard]] bool configure(std::span<const abi::tdx::TdmrInfo> tdmrs, bool dynamic = false);
+  [[nodiscard]] bool dynamic() const { return dynamic_; }
 
   enum class InitializeError : std::uint8_t { kNoSuchTdmr, kBusy, kAlreadyDone };
   /// One step of TDH.SYS.TDMR.INIT for the TDMR that begins at `base`. The first address that is
@@ -119,6 +128,26 @@ class Pamt {
   /// True when no 4 KiB page below is in use or reserved.
   /// Precondition: `page` is a free 2M page at `hpa`, locked exclusively.
   [[nodiscard]] bool range_free(const PamtPage& page, PhysAddr hpa) const;
+
+  /// Whether `hpa` is in a part of a TDMR that is initialized.
+  [[nodiscard]] bool covers(PhysAddr hpa) const { return covering(hpa) != nullptr; }
+
+  // --- Dynamic PAMT only. `region`: a 2M page at `hpa`, locked exclusively ---
+
+  /// Whether the 4 KiB page is lent to the module. Precondition: a walk reached its GiB.
+  [[nodiscard]] bool lent(PhysAddr page) const;
+  /// Marks a page as lent; false when it is so already, or reserved. Precondition as lent().
+  [[nodiscard]] bool lend(PhysAddr page);
+  /// The page is the host's again. Precondition: lent, and for no pair.
+  void give_back(PhysAddr page);
+  /// Gives the region entries for its 4 KiB pages, in pages that were lent. False: no storage.
+  /// Precondition: the region is free.
+  [[nodiscard]] bool add_pair(PamtPage& region, PhysAddr hpa, std::array<PhysAddr, 2> pages);
+  /// Which page of the pair describes a page in use, if one does.
+  [[nodiscard]] std::optional<unsigned> pair_in_use(const PamtPage& region) const;
+  /// Takes the entries away; the pages are no longer lent. Preconditions: the region has a pair,
+  /// and none of its pages is in use.
+  [[nodiscard]] std::array<PhysAddr, 2> remove_pair(PamtPage& region);
 
   [[nodiscard]] Bytes storage_used() const;
   /// True when no entry is locked and tables are linked once. Only while no other call runs.
@@ -137,11 +166,14 @@ class Pamt {
   [[nodiscard]] PamtEntry* table(std::uint64_t link) const;
   [[nodiscard]] PamtEntry* table_below(PamtEntry& entry, const Tdmr& tdmr, PhysAddr begin,
                                        PageSize of);
+  [[nodiscard]] PamtEntry& gib_entry(const Tdmr& tdmr, PhysAddr hpa) const;
+  [[nodiscard]] std::atomic_ref<std::uint64_t> lent_word(PhysAddr page) const;
 
   std::span<std::byte> storage_;
   std::array<Tdmr, abi::tdx::kMostTdmrs> tdmrs_{};
   std::size_t tdmr_count_ = 0;
   std::size_t gib_count_ = 0;
+  bool dynamic_ = false;
   std::uint64_t first_table_ = 0;
   std::atomic<std::uint64_t> tables_ = 0;  ///< in use: those with numbers below
   SpinLock table_lock_;

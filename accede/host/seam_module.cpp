@@ -134,7 +134,7 @@ SeamCall SeamModule::sys_config(std::span<const abi::tdx::TdmrInfo> tdmrs, KeyId
   if (const std::uint64_t refused = check_tdmrs(machine, tdmrs); refused != 0) {
     return SeamResult{.status = refused};
   }
-  if (!pamt_.configure(tdmrs)) {
+  if (!pamt_.configure(tdmrs, dynamic_pamt)) {
     return std::unexpected{SeamError::kNoPageMetadata};
   }
   keys_[global_key.value()].state = KeyState::kReserved;
@@ -211,7 +211,12 @@ auto SeamModule::lock_page(PhysAddr page, Operand operand, PamtType type, PamtLo
   const bool right = found->level() == size && found->type() == type;
   const bool below_free =
       size != PageSize::k2M || type != PamtType::kFree || (right && pamt_.range_free(*found, page));
-  if (!right || !below_free) {
+  if (pamt_.dynamic() && type == PamtType::kFree && found->type() == type &&
+      size < found->level() && found->level() == PageSize::k2M) {
+    return std::unexpected{answer(Status::kMissingPamtPagePair, operand)};
+  }
+  const bool lent = pamt_.dynamic() && right && type == PamtType::kFree && pamt_.lent(page);
+  if (!right || lent || !below_free) {
     return std::unexpected{answer(Status::kPageMetadataIncorrect, operand)};
   }
   return found;

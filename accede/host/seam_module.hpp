@@ -36,13 +36,14 @@ struct SeamStorage {
 /// Common to all calls but SYS.*: SYS_NOT_READY before the last SYS.KEY.CONFIG. To all that take a
 /// page: misaligned or with key bits OPERAND_INVALID, in no TDMR or in a GiB that TDMR.INIT did not
 /// finish OPERAND_ADDR_RANGE_ERROR, an entry on the way locked by another call OPERAND_BUSY, of
-/// another type or size, reserved, owned PAGE_METADATA_INCORRECT; each with the operand. To those
-/// that need a TD that is built: TD_KEYS_NOT_CONFIGURED, TDCS_NOT_ALLOCATED, OP_STATE_INCORRECT.
+/// another type or size, reserved, owned PAGE_METADATA_INCORRECT, with dynamic PAMT a free 4K page
+/// of a region without a pair MISSING_PAMT_PAGE_PAIR; each with the operand. To those that need a
+/// TD that is built: TD_KEYS_NOT_CONFIGURED, TDCS_NOT_ALLOCATED, OP_STATE_INCORRECT.
 ///
 /// Contents of memory, keys and caches are not modelled: a source page, MRTD (Measurement does it),
 /// WBINVD and PCONFIG have no effect beyond their checks and states. Nor are VP.ENTER (the embedder
 /// runs the guest over secure_ept() and counts vCPUs there), SEPT.REMOVE, PROMOTE, DEMOTE, RELOCATE
-/// and migration; with dynamic PAMT only SYS.CONFIG's checks are. AUG needs a finalized TD
+/// and migration, nor the hint that a pair of pages became free. AUG needs a finalized TD
 /// (SecureEpt); the module takes it from MNG.INIT on.
 ///
 /// Thread-safe. Locks are the module's: global, keys, a PAMT entry (that of the TDR guards a TD),
@@ -123,6 +124,15 @@ class SeamModule {
   /// RCX, RDX, R8 out: type, owner, size. Any page of an initialized TDMR.
   [[nodiscard]] SeamCall phymem_page_rdmd(PhysAddr page);
 
+  // --- Dynamic PAMT (module 2.0). RCX: a 2M region | level 1. OPERAND_INVALID|RAX without it ---
+
+  /// RDX and R8 name the pages that will hold the metadata of the region's 4K pages; they may be in
+  /// the region. HPA_RANGE_NOT_FREE|RCX; PAGE_NOT_FREE with the page's operand.
+  [[nodiscard]] SeamCall phymem_pamt_add(std::uint64_t rcx, PhysAddr first, PhysAddr second);
+  /// RDX, R8 out: the pages. NO_PAMT_PAGE_PAIR|RCX; PAMT_PAGE_NOT_EMPTY with the number of the page
+  /// that describes one in use.
+  [[nodiscard]] SeamCall phymem_pamt_remove(std::uint64_t rcx);
+
   // --- For the embedder ---
 
   /// The page states of the TD, for its guest's side; the host's goes through the calls above. None
@@ -160,6 +170,7 @@ class SeamModule {
                                    PamtLock lock);
   [[nodiscard]] Got<PamtPage> lock_page(PhysAddr page, abi::tdx::Operand operand, PamtType type,
                                         PamtLock lock, PageSize size = PageSize::k4K);
+  [[nodiscard]] SeamCall check_region(std::uint64_t rcx) const;
   [[nodiscard]] Got<LockedTd> lock_td(PhysAddr tdr, abi::tdx::Operand operand, PamtLock lock);
   [[nodiscard]] Got<LockedTd> lock_owner(const PamtPage& page, PamtLock lock);
   [[nodiscard]] static SeamCall built(const TdRecord& td);

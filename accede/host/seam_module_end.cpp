@@ -162,8 +162,9 @@ SeamCall SeamModule::phymem_page_wbinvd(PhysAddr page) {
   if (!found.has_value()) {
     return found.error();
   }
-  return found->type() == PamtType::kFree ? success()
-                                          : answer(Status::kPageMetadataIncorrect, Operand::kRcx);
+  const bool free =
+      found->type() == PamtType::kFree && !(pamt_.dynamic() && pamt_.lent(without_key));
+  return free ? success() : answer(Status::kPageMetadataIncorrect, Operand::kRcx);
 }
 
 SeamCall SeamModule::phymem_page_rdmd(PhysAddr page) {

@@ -182,8 +182,9 @@ TEST_F(PamtTest, TdmrsWhoseGibsDoNotFitAreRefused) {
 }
 
 TEST(PamtNames, EveryTypeAndRefusalHasAName) {
-  for (const PamtType type : {PamtType::kFree, PamtType::kReserved, PamtType::kRegular,
-                              PamtType::kTdr, PamtType::kTdcx, PamtType::kTdvpr, PamtType::kSept}) {
+  for (const PamtType type :
+       {PamtType::kFree, PamtType::kReserved, PamtType::kRegular, PamtType::kTdr, PamtType::kTdcx,
+        PamtType::kTdvpr, PamtType::kSept, PamtType::kPamt}) {
     EXPECT_NE(name(type), "unknown");
   }
   EXPECT_EQ(name(PamtType{2}), "unknown");

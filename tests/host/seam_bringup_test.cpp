@@ -188,6 +188,8 @@ TEST_F(SeamBringUp, EveryOtherCallNeedsAReadyModule) {
       [&] { return module_.phymem_page_reclaim(page); },
       [&] { return module_.phymem_page_wbinvd(page); },
       [&] { return module_.phymem_page_rdmd(page); },
+      [&] { return module_.phymem_pamt_add(1, page, page); },
+      [&] { return module_.phymem_pamt_remove(1); },
   };
   for (std::size_t i = 0; i < calls.size(); ++i) {
     EXPECT_EQ(word(calls[i]()), kSysNotReady) << "call " << i;

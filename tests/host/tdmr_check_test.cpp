@@ -277,12 +277,13 @@ TEST_F(TdmrCheck, ReservedAreasMustBeWholePagesInsideTheirTdmr) {
 TEST_F(TdmrCheck, EachPamtMustBeAlignedBelowTheKeyIdAndLargeEnough) {
   const std::vector<std::pair<PageSize, std::uint64_t>> pages{
       {PageSize::k1G, kOf1G}, {PageSize::k2M, kOf2M}, {PageSize::k4K, kOf4K}};
-  for (const auto& [page, detail] : pages) {
-    const auto changed = [&, page = page](std::uint64_t base, std::uint64_t size) {
+  for (const auto& item : pages) {
+    const PageSize page = item.first;
+    const auto changed = [&, page](std::uint64_t base, std::uint64_t size) {
       return with([&, page, base, size] { pamt(tdmrs_[1], page) = {base, size}; });
     };
     const PamtArea good = pamt(tdmrs_[1], page);
-    const std::uint64_t refused = kInvalidPamt | detail | 1;
+    const std::uint64_t refused = kInvalidPamt | item.second | 1;
     EXPECT_EQ(changed(good.base + 2048, good.size), refused);
     EXPECT_EQ(changed(good.base, good.size + 2048), refused);
     EXPECT_EQ(changed(good.base, good.size - kPage), refused);
@@ -333,9 +334,10 @@ TEST_F(TdmrCheck, PamtsOfOneTdmrMustNotOverlap) {
 TEST_F(TdmrCheck, PamtsOfTwoTdmrsMustNotOverlapInAnyPairOfSizes) {
   const std::vector<std::pair<PageSize, std::uint64_t>> pages{
       {PageSize::k4K, kOf4K}, {PageSize::k2M, kOf2M}, {PageSize::k1G, kOf1G}};
-  for (const auto& [own, detail] : pages) {
+  for (const auto& item : pages) {
+    const PageSize own = item.first;
     for (const PageSize other : {PageSize::k4K, PageSize::k2M, PageSize::k1G}) {
-      EXPECT_EQ(with([&, own = own, other] {
+      EXPECT_EQ(with([&, own, other] {
                   place_pamts(2, 50 * kGiB);
                   const PamtArea& target = pamt(tdmrs_[1], other);
                   pamt(tdmrs_[2], own).base = target.base + target.size - kPage;
@@ -343,7 +345,7 @@ TEST_F(TdmrCheck, PamtsOfTwoTdmrsMustNotOverlapInAnyPairOfSizes) {
                   tdmrs_[1].pamt_4k.base += other == PageSize::k4K ? 0 : kGiB;
                   tdmrs_[1].pamt_2m.base += other == PageSize::k1G ? kGiB / 2 : 0;
                 }),
-                kPamtOverlap | kWithOne | detail | 2);
+                kPamtOverlap | kWithOne | item.second | 2);
     }
   }
 }
