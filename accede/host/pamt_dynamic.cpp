@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 
 namespace accede::host {
 
@@ -64,9 +65,9 @@ std::optional<unsigned> Pamt::pair_in_use(const PamtPage& region) const {
     const PamtType type = type_of(entry);
     return type != PamtType::kFree && !(dynamic_ && type == PamtType::kReserved);
   });
-  return used == entries + kPamtEntries
-             ? std::nullopt
-             : std::optional{static_cast<unsigned>((used - entries) / (kPamtEntries / 2))};
+  const auto index = static_cast<std::size_t>(used - entries);
+  return index == kPamtEntries ? std::nullopt
+                               : std::optional{static_cast<unsigned>(index / (kPamtEntries / 2))};
 }
 
 std::array<PhysAddr, 2> Pamt::remove_pair(PamtPage& region) {
