@@ -75,13 +75,15 @@ struct TdmrPolicy {
 };
 
 enum class TdmrInputErrorKind : std::uint8_t {
+  kMachine,            ///< address bits that leave less than 1 GiB, or too many for dynamic PAMT
   kCmrs,               ///< check_cmrs() refuses them
   kMemoryEmpty,        ///< a range of the memory map is empty
   kMemoryUnordered,    ///< a range of the memory map begins below the end of the one before it
   kMemoryBeyondWidth,  ///< a range ends above the machine's physical addresses
   kExcludedUnordered,  ///< as kMemoryUnordered, of the excluded ranges
-  kLimits,             ///< a limit is zero or larger than the module's
-  kTooManyRanges,      ///< more than kMostMemoryRanges
+  kExcludedBeyondWidth,
+  kLimits,         ///< a limit is zero or larger than the module's
+  kTooManyRanges,  ///< more than kMostMemoryRanges
 };
 [[nodiscard]] std::string_view to_string(TdmrInputErrorKind kind);
 

@@ -45,7 +45,7 @@ struct PlannedPamt {
 
 struct PlannedTdmr {
   PhysRange range;
-  NodeId node{};  ///< that most of its TD memory lies on
+  NodeId node{};  ///< that its largest stretch of RAM lies on
   Bytes td_memory;
   /// Indexed by PageSize.
   std::array<PlannedPamt, 3> pamt;
@@ -74,6 +74,8 @@ enum class TdmrProblemKind : std::uint8_t {
   kTooManyTdmrs,
   /// No RAM has room for an array of `bytes` for the TDMR `range`.
   kNoRoomForPamt,
+  /// No memory can become TD memory at all.
+  kNoTdMemory,
 };
 
 struct TdmrProblem {

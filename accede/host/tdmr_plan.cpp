@@ -1,0 +1,306 @@
+#include "accede/host/tdmr_plan.hpp"
+
+#include "accede/base/assert.hpp"
+#include "accede/host/tdmr_abandon.hpp"
+#include "accede/host/tdmr_account.hpp"
+#include "accede/host/tdmr_blocks.hpp"
+#include "accede/host/tdmr_layout.hpp"
+#include "accede/host/tdmr_pamt.hpp"
+#include "accede/host/tdmr_pieces.hpp"
+#include "accede/host/tdmr_workspace.hpp"
+
+#include <algorithm>
+
+namespace accede::host {
+
+namespace {
+
+using abi::tdx::kMostTdmrs;
+
+constexpr std::size_t kPageSizes = 3;
+
+/// Every list that the planner fills, with its bound.
+struct Lists {
+  Lists(std::size_t ranges, std::size_t excluded, TdmrWorkspace& workspace)
+      : Lists{most_pieces(ranges, excluded), workspace} {}
+
+  [[nodiscard]] static std::size_t workspace_bound(std::size_t pieces) {
+    const std::size_t runs = most_runs(pieces);
+    const auto nodes_and_gone = TdmrWorkspace::bytes_for<NodeMemory>(pieces) +
+                                TdmrWorkspace::bytes_for<GivenUp>(pieces) +
+                                TdmrWorkspace::bytes_for<GivenUp>(most_given_up(pieces, runs));
+    return TdmrWorkspace::bytes_for<MemoryPiece>(pieces) + TdmrWorkspace::bytes_for<TdmrRun>(runs) +
+           TdmrWorkspace::bytes_for<TdmrBlock>(most_blocks(pieces)) +
+           TdmrWorkspace::bytes_for<PhysRange>(runs) + TdmrWorkspace::bytes_for<TdmrStretch>(runs) +
+           TdmrWorkspace::bytes_for<PamtSlot>(most_slots(pieces, runs)) +
+           TdmrWorkspace::bytes_for<PlannedPamt>(kPageSizes * kMostTdmrs) +
+           TdmrWorkspace::bytes_for<PlannedTdmr>(kMostTdmrs) +
+           TdmrWorkspace::bytes_for<TdmrProblem>(most_problems(pieces)) + nodes_and_gone +
+           layout_workspace(most_blocks(pieces), runs);
+  }
+
+  TdmrList<MemoryPiece> pieces;
+  TdmrList<TdmrRun> runs;
+  TdmrList<TdmrBlock> blocks;
+  TdmrList<PhysRange> abandoned;
+  std::span<TdmrStretch> stretches;
+  TdmrList<PamtSlot> slots;
+  TdmrList<PlannedPamt> pamt;
+  TdmrList<PlannedTdmr> tdmrs;
+  TdmrList<TdmrProblem> problems;
+  TdmrAccounts accounts;
+
+ private:
+  Lists(std::size_t most, TdmrWorkspace& workspace)
+      : pieces{workspace.take<MemoryPiece>(most)},
+        runs{workspace.take<TdmrRun>(most_runs(most))},
+        blocks{workspace.take<TdmrBlock>(most_blocks(most))},
+        abandoned{workspace.take<PhysRange>(most_runs(most))},
+        stretches{workspace.take<TdmrStretch>(most_runs(most))},
+        slots{workspace.take<PamtSlot>(most_slots(most, most_runs(most)))},
+        pamt{workspace.take<PlannedPamt>(kPageSizes * kMostTdmrs)},
+        tdmrs{workspace.take<PlannedTdmr>(kMostTdmrs)},
+        problems{workspace.take<TdmrProblem>(most_problems(most))},
+        accounts{TdmrList<NodeMemory>{workspace.take<NodeMemory>(most)},
+                 TdmrList<GivenUp>{workspace.take<GivenUp>(most_given_up(most, most_runs(most)))},
+                 TdmrList<GivenUp>{workspace.take<GivenUp>(most)}} {}
+
+  /// One for each piece outside the CMRs, one for each block with too many holes, three of one
+  /// each.
+  [[nodiscard]] static std::size_t most_problems(std::size_t pieces) {
+    return pieces + most_blocks(pieces) + 3;
+  }
+};
+
+/// Plans step by step; each step needs the ones before it.
+class Planner {
+ public:
+  Planner(const TdmrMachine& machine, std::span<const MemoryRange> memory, const TdmrPolicy& policy,
+          TdmrWorkspace workspace)
+      : machine_{machine},
+        policy_{policy},
+        workspace_{workspace},
+        lists_{memory.size(), policy.excluded.size(), workspace_} {
+    cut_memory(machine, memory, policy, lists_.pieces);
+    cut_blocks(lists_.pieces.all(), lists_.runs, lists_.blocks);
+    layout_ = lay_out(lists_.blocks.all(), policy, workspace_);
+  }
+
+  [[nodiscard]] TdmrPlan run() {
+    abandon(lists_.blocks.all(), layout_.tdmrs, policy_.most_areas, lists_.stretches,
+            lists_.abandoned);
+    make_tdmrs();
+    place_metadata();
+    for (PlannedTdmr& tdmr : lists_.tdmrs.all()) {
+      reserve_areas(decisions(), tdmr);
+      ACCEDE_ASSERT(tdmr.area_count <= policy_.most_areas);
+    }
+    account(decisions(), lists_.tdmrs.all(), lists_.accounts);
+    return answer();
+  }
+
+ private:
+  [[nodiscard]] TdmrDecisions decisions() const {
+    return {.pieces = lists_.pieces.all(),
+            .abandoned = lists_.abandoned.all(),
+            .pamt = lists_.pamt.all()};
+  }
+
+  void make_tdmrs() {
+    for (const TdmrSpan& span : layout_.tdmrs) {
+      const auto blocks = lists_.blocks.all().subspan(span.first, span.end - span.first);
+      PlannedTdmr tdmr{};
+      tdmr.range = PhysRange::make(blocks.front().range.begin(), blocks.back().range.end()).value();
+      tdmr.node = std::ranges::max_element(blocks, {}, &TdmrBlock::required)->node;
+      reserve_areas(decisions(), tdmr);
+      lists_.tdmrs.add(tdmr);
+    }
+  }
+
+  /// The largest TDMRs first: they need the longest stretches of RAM.
+  void place_metadata() {
+    find_slots(decisions(), lists_.tdmrs.all(), policy_.promise == TdmrPromise::kBestEffort,
+               lists_.slots);
+    note_scarce_nodes();
+    const std::span<PlannedTdmr> tdmrs = lists_.tdmrs.all();
+    std::array<std::size_t, kMostTdmrs> areas{};
+    std::array<std::size_t, kMostTdmrs> order{};
+    for (std::size_t i = 0; i < tdmrs.size(); ++i) {
+      areas[i] = tdmrs[i].area_count;
+      order[i] = i;
+    }
+    std::ranges::sort(std::span{order}.first(tdmrs.size()), [&](std::size_t a, std::size_t b) {
+      const Bytes first = tdmrs[a].range.size();
+      const Bytes second = tdmrs[b].range.size();
+      return first != second ? first > second : a < b;
+    });
+    PamtPlacer placer{lists_.slots.all(), areas, policy_.most_areas};
+    for (const std::size_t i : std::span{order}.first(tdmrs.size())) {
+      const auto placed = placer.place(tdmrs[i], machine_.dynamic_pamt);
+      if (!placed) {
+        add_problem({.kind = TdmrProblemKind::kNoRoomForPamt,
+                     .range = tdmrs[i].range,
+                     .bytes = placed.error()});
+        lists_.pamt.shrink(lists_.pamt.all().size());
+        lists_.tdmrs.shrink(tdmrs.size());
+        return;
+      }
+      for (const PlannedPamt& pamt : tdmrs[i].pamt) {
+        lists_.pamt.add(pamt);
+      }
+    }
+    own_areas_ = placer.own_areas();
+    std::ranges::sort(lists_.pamt.all(), {},
+                      [](const PlannedPamt& pamt) { return pamt.range.begin(); });
+  }
+
+  /// A node whose RAM touches no area, but holds the metadata of its TDMRs, takes an area for it.
+  void note_scarce_nodes() {
+    const std::span<const PlannedTdmr> tdmrs = lists_.tdmrs.all();
+    for (std::size_t i = 0; i < tdmrs.size(); ++i) {
+      const NodeId node = tdmrs[i].node;
+      const bool seen = std::ranges::any_of(
+          tdmrs.first(i), [&](const PlannedTdmr& before) { return before.node == node; });
+      const bool free = std::ranges::any_of(lists_.slots.all(), [&](const PamtSlot& slot) {
+        return slot.node == node &&
+               (slot.low_free || slot.high_free || slot.tdmr == PamtSlot::kNoTdmr);
+      });
+      scarce_nodes_ += !seen && has_slot(node) && !free ? 1 : 0;
+    }
+  }
+  [[nodiscard]] bool has_slot(NodeId node) const {
+    return std::ranges::any_of(lists_.slots.all(),
+                               [&](const PamtSlot& slot) { return slot.node == node; });
+  }
+
+  void add_problem(const TdmrProblem& problem) { lists_.problems.add(problem); }
+
+  void list_problems(TdmrPlan& plan) {
+    for (const GivenUp& part : plan.not_convertible) {
+      add_problem({.kind = TdmrProblemKind::kNotConvertible,
+                   .range = part.range,
+                   .bytes = part.range.size()});
+    }
+    for (const TdmrBlock& block : lists_.blocks.all()) {
+      if (block.needed() && block.holes() > policy_.most_areas) {
+        add_problem({.kind = TdmrProblemKind::kTooManyAreas,
+                     .range = block.range,
+                     .count = block.holes(),
+                     .limit = policy_.most_areas,
+                     .bytes = {}});
+      }
+    }
+    if (plan.least_tdmrs > policy_.most_tdmrs) {
+      add_problem({.kind = TdmrProblemKind::kTooManyTdmrs,
+                   .range = {},
+                   .count = plan.least_tdmrs,
+                   .limit = policy_.most_tdmrs,
+                   .bytes = {}});
+    }
+    if (layout_.tdmrs.empty()) {
+      add_problem({.kind = TdmrProblemKind::kNoTdMemory, .range = {}, .bytes = {}});
+    }
+    plan.problems = lists_.problems.all();
+  }
+
+  /// The layout is optimal when metadata costs nothing. Metadata costs areas that it must have;
+  /// where that is all, there is no better layout, unless one with more areas of its own would
+  /// cover less.
+  [[nodiscard]] TdmrOptimum optimum(const TdmrPlan& plan) const {
+    if (plan.tdmrs.empty() || foreign_avoidable()) {
+      return TdmrOptimum::kNotProven;
+    }
+    if (own_areas_ == 0) {
+      return TdmrOptimum::kProven;
+    }
+    std::uint64_t needed = 0;
+    bool two_nodes = false;
+    for (const TdmrBlock& block : lists_.blocks.all()) {
+      needed += block.needed() ? block.granules() : 0;
+      two_nodes = two_nodes || block.two_nodes;
+    }
+    const bool apart = !two_nodes && layout_.cost.mixed_places() == 0;
+    const bool tight = layout_.cost.granules(policy_.goal) == needed &&
+                       layout_.cost.given_up() == Bytes{} && own_areas_ == scarce_nodes_;
+    return apart && tight ? TdmrOptimum::kProven : TdmrOptimum::kNotProven;
+  }
+  [[nodiscard]] bool foreign_avoidable() const {
+    return std::ranges::any_of(lists_.tdmrs.all(), [&](const PlannedTdmr& tdmr) {
+      return has_slot(tdmr.node) && std::ranges::any_of(tdmr.pamt, [&](const PlannedPamt& pamt) {
+               return pamt.node != tdmr.node;
+             });
+    });
+  }
+
+  [[nodiscard]] TdmrPlan answer() {
+    TdmrPlan plan{};
+    plan.tdmrs = lists_.tdmrs.all();
+    plan.given_up = lists_.accounts.given_up.all();
+    plan.not_convertible = lists_.accounts.not_convertible.all();
+    plan.nodes = lists_.accounts.nodes.all();
+    plan.least_tdmrs = host::least_tdmrs(lists_.blocks.all(), policy_.most_areas);
+    for (const PlannedTdmr& tdmr : plan.tdmrs) {
+      plan.areas += tdmr.area_count;
+      for (const PlannedPamt& pamt : tdmr.pamt) {
+        plan.pamt += pamt.range.size();
+        plan.foreign_pamt += pamt.node != tdmr.node ? pamt.range.size() : Bytes{};
+      }
+    }
+    for (const GivenUp& part : plan.given_up) {
+      plan.given_up_bytes += part.range.size();
+    }
+    list_problems(plan);
+    plan.feasible =
+        !plan.tdmrs.empty() && (policy_.promise == TdmrPromise::kBestEffort ||
+                                (plan.given_up.empty() && plan.not_convertible.empty()));
+    plan.optimum = optimum(plan);
+    plan.areas_at_least = layout_.cost.areas(policy_.goal) + scarce_nodes_;
+    return plan;
+  }
+
+  const TdmrMachine& machine_;
+  const TdmrPolicy& policy_;
+  TdmrWorkspace workspace_;
+  Lists lists_;
+  TdmrLayout layout_;
+  std::size_t own_areas_ = 0;
+  std::size_t scarce_nodes_ = 0;
+};
+
+abi::tdx::PamtArea pamt_area(const PlannedTdmr& tdmr, PageSize page) {
+  const PhysRange range = tdmr.pamt[static_cast<std::size_t>(page)].range;
+  return {.base = range.begin().value(), .size = range.size().value()};
+}
+
+}  // namespace
+
+std::size_t tdmr_workspace_bound(std::size_t ranges, std::size_t excluded) {
+  return Lists::workspace_bound(most_pieces(ranges, excluded));
+}
+
+std::expected<TdmrPlan, TdmrInputError> plan_tdmrs(const TdmrMachine& machine,
+                                                   std::span<const MemoryRange> memory,
+                                                   const TdmrPolicy& policy,
+                                                   std::span<std::byte> workspace) {
+  if (const auto sound = check_input(machine, memory, policy); !sound) {
+    return std::unexpected{sound.error()};
+  }
+  return Planner{machine, memory, policy, TdmrWorkspace{workspace}}.run();
+}
+
+abi::tdx::TdmrInfo tdmr_info(const PlannedTdmr& tdmr) {
+  abi::tdx::TdmrInfo info{};
+  info.base = tdmr.range.begin().value();
+  info.size = tdmr.range.size().value();
+  info.pamt_1g = pamt_area(tdmr, PageSize::k1G);
+  info.pamt_2m = pamt_area(tdmr, PageSize::k2M);
+  info.pamt_4k = pamt_area(tdmr, PageSize::k4K);
+  for (std::size_t i = 0; i < tdmr.area_count; ++i) {
+    const PhysRange area = tdmr.area_list[i].range;
+    info.reserved[i] = {.offset = (area.begin() - tdmr.range.begin()).value(),
+                        .size = area.size().value()};
+  }
+  return info;
+}
+
+}  // namespace accede::host
