@@ -20,9 +20,9 @@ struct Way {
   std::uint32_t first = 0;  ///< block of the TDMR that is open
 
   void take_better(Way other) {
-    if (other.cost < cost) {
-      *this = other;
-    }
+    const bool better = other.cost < cost;
+    cost = better ? other.cost : cost;
+    first = better ? other.first : first;
   }
   [[nodiscard]] Way plus(TdmrCost more) const { return {cost + more, first}; }
 };
@@ -149,8 +149,9 @@ class LayoutSearch {
   }
 
   [[nodiscard]] std::size_t best_column() const {
-    const auto best = std::ranges::min_element(
-        columns_, {}, [](const Column& column) { return column.outside.cost; });
+    const auto best = std::ranges::min_element(columns_, [](const Column& a, const Column& b) {
+      return a.outside.cost < b.outside.cost;
+    });
     return static_cast<std::size_t>(best - columns_.begin());
   }
   [[nodiscard]] TdmrCost cost(std::size_t column) const { return columns_[column].outside.cost; }

@@ -6,7 +6,6 @@
 #include "accede/host/tdmr_memory.hpp"
 #include "accede/host/tdmr_workspace.hpp"
 
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -55,7 +54,13 @@ class TdmrCost {
   friend constexpr TdmrCost operator+(TdmrCost a, TdmrCost b) {
     return {a.first_ + b.first_, a.second_ + b.second_};
   }
-  friend constexpr auto operator<=>(TdmrCost, TdmrCost) = default;
+  /// Without a branch: which of two ways is cheaper cannot be predicted.
+  friend constexpr bool operator<(TdmrCost a, TdmrCost b) {
+    const unsigned less = a.first_ < b.first_ ? 1 : 0;
+    const unsigned equal = a.first_ == b.first_ ? 1 : 0;
+    return (less | (equal & (a.second_ < b.second_ ? 1U : 0U))) != 0;
+  }
+  friend constexpr bool operator==(TdmrCost, TdmrCost) = default;
 
  private:
   // 40 bits of pages given up and 22 of mixed places; 20 bits of areas, 23 of GiB, 20 of TDMRs.

@@ -56,13 +56,18 @@ enum class TdmrHoles : std::uint8_t {
   kOfMemoryMap,
 };
 
-/// What a plan is to have the least of, first.
-enum class TdmrGoal : std::uint8_t { kReservedAreas, kPamt };
+/// What a plan is to have the least of, first. The other comes second.
+enum class TdmrGoal : std::uint8_t {
+  /// Metadata costs memory, areas cost nothing while there are enough.
+  kPamt,
+  /// Covers gaps between RAM, however large, when that saves an area.
+  kReservedAreas,
+};
 
 struct TdmrPolicy {
   TdmrPromise promise = TdmrPromise::kEveryPage;
   TdmrHoles holes = TdmrHoles::kOfCmrs;
-  TdmrGoal goal = TdmrGoal::kReservedAreas;
+  TdmrGoal goal = TdmrGoal::kPamt;
   MemoryUse pmem = MemoryUse::kExclude;
   MemoryUse cxl = MemoryUse::kInclude;
   /// Include: address ranges for memory that is added later become TD memory where a CMR has them.

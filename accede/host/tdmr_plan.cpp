@@ -19,6 +19,29 @@ using abi::tdx::kMostTdmrs;
 
 constexpr std::size_t kPageSizes = 3;
 
+/// RAM on one node.
+struct NodeShare {
+  NodeId node{};
+  Bytes required;
+};
+
+/// The node that most RAM of `blocks` lies on. Precondition: room for a share of each block.
+NodeId main_node(std::span<const TdmrBlock> blocks, std::span<NodeShare> scratch) {
+  const std::span<NodeShare> shares = scratch.first(blocks.size());
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    shares[i] = {.node = blocks[i].node, .required = blocks[i].required};
+  }
+  std::ranges::sort(shares, {}, &NodeShare::node);
+  NodeShare best;
+  NodeShare sum;
+  for (const NodeShare& share : shares) {
+    sum = {.node = share.node,
+           .required = share.node == sum.node ? sum.required + share.required : share.required};
+    best = sum.required > best.required ? sum : best;
+  }
+  return best.node;
+}
+
 /// Every list that the planner fills, with its bound.
 struct Lists {
   Lists(std::size_t ranges, std::size_t excluded, TdmrWorkspace& workspace)
@@ -44,6 +67,7 @@ struct Lists {
   TdmrList<TdmrBlock> blocks;
   TdmrList<PhysRange> abandoned;
   std::span<TdmrStretch> stretches;
+  std::span<NodeShare> shares;
   TdmrList<PamtSlot> slots;
   TdmrList<PlannedPamt> pamt;
   TdmrList<PlannedTdmr> tdmrs;
@@ -57,6 +81,7 @@ struct Lists {
         blocks{workspace.take<TdmrBlock>(most_blocks(most))},
         abandoned{workspace.take<PhysRange>(most_runs(most))},
         stretches{workspace.take<TdmrStretch>(most_runs(most))},
+        shares{workspace.take<NodeShare>(most_blocks(most))},
         slots{workspace.take<PamtSlot>(most_slots(most, most_runs(most)))},
         pamt{workspace.take<PlannedPamt>(kPageSizes * kMostTdmrs)},
         tdmrs{workspace.take<PlannedTdmr>(kMostTdmrs)},
@@ -111,7 +136,7 @@ class Planner {
       const auto blocks = lists_.blocks.all().subspan(span.first, span.end - span.first);
       PlannedTdmr tdmr{};
       tdmr.range = PhysRange::make(blocks.front().range.begin(), blocks.back().range.end()).value();
-      tdmr.node = std::ranges::max_element(blocks, {}, &TdmrBlock::required)->node;
+      tdmr.node = main_node(blocks, lists_.shares);
       reserve_areas(decisions(), tdmr);
       lists_.tdmrs.add(tdmr);
     }
@@ -203,6 +228,13 @@ class Planner {
     plan.problems = lists_.problems.all();
   }
 
+  /// Where RAM is given up, one TDMR covers two nodes or two nodes share a GiB, a layout with other
+  /// areas may spare a node the area that its metadata takes.
+  [[nodiscard]] bool own_areas_forced() const {
+    return layout_.cost.given_up() == Bytes{} && layout_.cost.mixed_places() == 0 &&
+           std::ranges::none_of(lists_.blocks.all(), &TdmrBlock::two_nodes);
+  }
+
   /// The layout is optimal when metadata costs nothing. Metadata costs areas that it must have;
   /// where that is all, there is no better layout, unless one with more areas of its own would
   /// cover less.
@@ -214,15 +246,11 @@ class Planner {
       return TdmrOptimum::kProven;
     }
     std::uint64_t needed = 0;
-    bool two_nodes = false;
     for (const TdmrBlock& block : lists_.blocks.all()) {
       needed += block.needed() ? block.granules() : 0;
-      two_nodes = two_nodes || block.two_nodes;
     }
-    const bool apart = !two_nodes && layout_.cost.mixed_places() == 0;
-    const bool tight = layout_.cost.granules(policy_.goal) == needed &&
-                       layout_.cost.given_up() == Bytes{} && own_areas_ == scarce_nodes_;
-    return apart && tight ? TdmrOptimum::kProven : TdmrOptimum::kNotProven;
+    const bool tight = own_areas_ == scarce_nodes_ && layout_.cost.granules(policy_.goal) == needed;
+    return tight && own_areas_forced() ? TdmrOptimum::kProven : TdmrOptimum::kNotProven;
   }
   [[nodiscard]] bool foreign_avoidable() const {
     return std::ranges::any_of(lists_.tdmrs.all(), [&](const PlannedTdmr& tdmr) {
@@ -254,7 +282,8 @@ class Planner {
         !plan.tdmrs.empty() && (policy_.promise == TdmrPromise::kBestEffort ||
                                 (plan.given_up.empty() && plan.not_convertible.empty()));
     plan.optimum = optimum(plan);
-    plan.areas_at_least = layout_.cost.areas(policy_.goal) + scarce_nodes_;
+    plan.areas_at_least =
+        layout_.cost.areas(policy_.goal) + (own_areas_forced() ? scarce_nodes_ : 0);
     return plan;
   }
 

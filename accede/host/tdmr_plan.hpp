@@ -45,7 +45,7 @@ struct PlannedPamt {
 
 struct PlannedTdmr {
   PhysRange range;
-  NodeId node{};  ///< that its largest stretch of RAM lies on
+  NodeId node{};  ///< that most of its RAM lies on; of equals the lowest
   Bytes td_memory;
   /// Indexed by PageSize.
   std::array<PlannedPamt, 3> pamt;
@@ -88,12 +88,13 @@ struct TdmrProblem {
   friend bool operator==(const TdmrProblem&, const TdmrProblem&) = default;
 };
 
-/// How much of the optimum is proven: no plan under the same policy gives up less RAM, puts less
-/// metadata on a foreign node, and then needs less of the goal.
+/// Is the plan as good as any in the order that plan_tdmrs() states? The proof is over all TDMRs
+/// and areas, with metadata on its own node and in arrays of the least size that do not fill up all
+/// RAM between two holes.
 enum class TdmrOptimum : std::uint8_t {
   kProven,
-  /// The metadata needs areas of its own, or needs RAM that the proof takes for free; a plan with
-  /// as few as TdmrPlan::areas_at_least areas is not ruled out.
+  /// The metadata takes areas that another layout may spare; but none has less than
+  /// TdmrPlan::areas_at_least.
   kNotProven,
 };
 
@@ -134,6 +135,8 @@ struct TdmrPlan {
   /// 0 where even one GiB has too many holes.
   std::size_t least_tdmrs = 0;
   TdmrOptimum optimum = TdmrOptimum::kNotProven;
+  /// No plan that gives up the same RAM has fewer areas; with TdmrGoal::kPamt, none of those that
+  /// cover the same number of GiB.
   std::size_t areas_at_least = 0;
 };
 

@@ -46,10 +46,8 @@ struct TdmrHost {
   unsigned physical_bits = 52;
 
   [[nodiscard]] TdmrMachine machine() const {
-    return {.cmrs = cmrs,
-            .physical_bits = physical_bits,
-            .key_bits = 6,
-            .dynamic_pamt = dynamic_pamt};
+    return {
+        .cmrs = cmrs, .physical_bits = physical_bits, .key_bits = 6, .dynamic_pamt = dynamic_pamt};
   }
 
   /// CMRs that are the memory of every kind, without gaps between neighbours.
@@ -90,8 +88,7 @@ struct TdmrHost {
     EXPECT_EQ(check_tdmrs(machine(), infos), 0U);
     Bytes sum;
     for (const NodeMemory& node : plan.nodes) {
-      EXPECT_EQ(node.present,
-                node.td_memory + node.pamt + node.given_up + node.not_convertible);
+      EXPECT_EQ(node.present, node.td_memory + node.pamt + node.given_up + node.not_convertible);
       sum += node.pamt;
     }
     EXPECT_EQ(sum, plan.pamt);

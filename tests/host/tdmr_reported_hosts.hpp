@@ -16,8 +16,7 @@ inline TdmrHost emerald_rapids() {
     host.memory.push_back(ram(between(begin, last + 1), node));
   };
   const auto kept = [&](std::uint64_t begin, std::uint64_t last) {
-    host.memory.push_back(
-        memory_of(between(begin, last + 1), kNode0, MemoryKind::kFirmware));
+    host.memory.push_back(memory_of(between(begin, last + 1), kNode0, MemoryKind::kFirmware));
   };
   usable(0x0, 0x9efff);
   kept(0x9f000, 0xfffff);
