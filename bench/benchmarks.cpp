@@ -2,6 +2,7 @@
 #include "bench/benchmarks.hpp"
 
 #include "bench/real_platform.hpp"
+#include "bench/tdmr_bench.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -222,6 +223,7 @@ void register_benchmarks(const Scale& scale, const std::string& trace) {
   add_first_touch(scale);
   add_boot(scale, trace);
   add_table(scale);
+  register_tdmr_benchmarks();
 }
 
 }  // namespace accede::bench

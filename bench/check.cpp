@@ -4,6 +4,7 @@
 #include "bench/check_alloc.hpp"
 #include "bench/check_first_touch.hpp"
 #include "bench/real_platform.hpp"
+#include "bench/tdmr_bench.hpp"
 #include "bench/verdict.hpp"
 
 #include <algorithm>
@@ -196,6 +197,7 @@ void check_table(Verdicts& verdicts, const Scale& scale) {
 unsigned run_checks(const CheckSettings& settings) {
   Verdicts verdicts;
   check_table(verdicts, settings.scale);
+  check_tdmr(verdicts, settings.scale.repetitions);
   check_boot(verdicts, settings);
   check_alloc(verdicts, settings);
   check_accept(verdicts, settings.scale);
