@@ -149,9 +149,8 @@ class LayoutSearch {
   }
 
   [[nodiscard]] std::size_t best_column() const {
-    const auto best = std::ranges::min_element(columns_, [](const Column& a, const Column& b) {
-      return a.outside.cost < b.outside.cost;
-    });
+    const auto best = std::ranges::min_element(
+        columns_, [](const Column& a, const Column& b) { return a.outside.cost < b.outside.cost; });
     return static_cast<std::size_t>(best - columns_.begin());
   }
   [[nodiscard]] TdmrCost cost(std::size_t column) const { return columns_[column].outside.cost; }
