@@ -26,9 +26,8 @@ class StretchWalk {
     }
     // Kept memory goes on where a block ends in the middle of it.
     const bool goes_on = !in_hole_ && !stretch_.range.empty();
-    stretch_ = {.range = PhysRange::make(goes_on ? stretch_.range.begin() : run.range.begin(),
-                                         run.range.end())
-                             .value(),
+    stretch_ = {.range = *PhysRange::make(goes_on ? stretch_.range.begin() : run.range.begin(),
+                                          run.range.end()),
                 .required = goes_on ? stretch_.required + run.required : run.required};
     in_hole_ = false;
   }

@@ -38,7 +38,7 @@ void for_each_part(const TdmrDecisions& decisions, PhysRange window, Use use) {
                       : piece->demand != TdmrDemand::kRequired ? Fate::kOptional
                       : left                                   ? Fate::kAbandoned
                                                                : Fate::kKept;
-    use(PhysRange::make(at, end).value(), fate, *piece);
+    use(*PhysRange::make(at, end), fate, *piece);
     at = end;
     abandoned += abandoned != decisions.abandoned.end() && abandoned->end() <= at ? 1 : 0;
     pamt += pamt != decisions.pamt.end() && pamt->range.end() <= at ? 1 : 0;
@@ -92,7 +92,7 @@ void count_part(NodeMemory& node, Fate fate, const MemoryPiece& piece, Bytes siz
 
 void add_part(TdmrList<GivenUp>& list, PhysRange part, NodeId node) {
   if (!list.empty() && list.last().node == node && list.last().range.end() == part.begin()) {
-    list.last().range = PhysRange::make(list.last().range.begin(), part.end()).value();
+    list.last().range = *PhysRange::make(list.last().range.begin(), part.end());
   } else {
     list.add({.range = part, .node = node});
   }
@@ -166,7 +166,7 @@ void reserve_areas(const TdmrDecisions& decisions, PlannedTdmr& tdmr) {
       open = true;
     }
     PlannedArea& area = tdmr.area_list[tdmr.area_count - 1];
-    area.range = PhysRange::make(area.range.begin(), part.end()).value();
+    area.range = *PhysRange::make(area.range.begin(), part.end());
     AreaReasons reasons = piece.reasons;
     reasons.pamt = fate == Fate::kPamt;
     reasons.given_up = fate == Fate::kAbandoned;
@@ -191,12 +191,12 @@ void account(const TdmrDecisions& decisions, std::span<const PlannedTdmr> tdmrs,
   };
   PhysAddr at{};
   for (const PlannedTdmr& tdmr : tdmrs) {
-    count(PhysRange::make(at, tdmr.range.begin()).value(), false);
+    count(*PhysRange::make(at, tdmr.range.begin()), false);
     count(tdmr.range, true);
     at = tdmr.range.end();
   }
   if (!decisions.pieces.empty()) {
-    count(PhysRange::make(at, decisions.pieces.back().range.end()).value(), false);
+    count(*PhysRange::make(at, decisions.pieces.back().range.end()), false);
   }
   count_pamt(tdmrs, accounts.nodes.all());
 }

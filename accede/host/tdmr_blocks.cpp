@@ -22,7 +22,7 @@ class BlockCutter {
     const Bytes alike = pieces_.front().range.end() - begin;
     const std::uint64_t granules = alike >= kTdmrGranule ? alike / kTdmrGranule : 1;
     TdmrBlock block{};
-    block.range = PhysRange::make(begin, kTdmrGranule * granules).value();
+    block.range = *PhysRange::make(begin, kTdmrGranule * granules);
     const std::size_t first_run = runs_.all().size();
     Bytes largest;
     for (const MemoryPiece& piece : pieces_) {
@@ -43,7 +43,7 @@ class BlockCutter {
     const Bytes required = piece.demand == TdmrDemand::kRequired ? part.size() : Bytes{};
     if (runs_.all().size() > first_run && runs_.last().hole == piece.hole) {
       TdmrRun& run = runs_.last();
-      run.range = PhysRange::make(run.range.begin(), part.end()).value();
+      run.range = *PhysRange::make(run.range.begin(), part.end());
       run.required += required;
     } else {
       runs_.add({.range = part, .required = required, .hole = piece.hole});

@@ -49,7 +49,7 @@ void judge_inside(const PlannedTdmr& tdmr, PhysRange part, Judge& judge) {
   PhysAddr at = part.begin();
   const auto keep_to = [&](PhysAddr end) {
     if (at < end) {
-      judge.usable(PhysRange::make(at, end).value());
+      judge.usable(*PhysRange::make(at, end));
     }
     at = std::max(at, end);
   };
@@ -75,15 +75,15 @@ HotAddAnswer judge_hot_add(std::span<const PlannedTdmr> tdmrs, TdmrPromise promi
                              : range.begin().align_down(4_KiB) + 4_KiB,
                          end);
   for (const PlannedTdmr& tdmr : tdmrs) {
-    const PhysRange inside = tdmr.range.intersect(PhysRange::make(at, end).value());
+    const PhysRange inside = tdmr.range.intersect(*PhysRange::make(at, end));
     if (inside.empty()) {
       continue;
     }
-    judge.outside(PhysRange::make(at, inside.begin()).value());
+    judge.outside(*PhysRange::make(at, inside.begin()));
     judge_inside(tdmr, inside, judge);
     at = inside.end();
   }
-  judge.outside(PhysRange::make(at, end).value());
+  judge.outside(*PhysRange::make(at, end));
   return judge.answer(promise);
 }
 

@@ -37,7 +37,7 @@ class RegionWalk {
       if (!region) {
         region = Region{.range = *part, .node = memory_.front().node};
       } else if (region->range.end() == part->begin() && region->node == memory_.front().node) {
-        region->range = PhysRange::make(region->range.begin(), part->end()).value();
+        region->range = *PhysRange::make(region->range.begin(), part->end());
       } else {
         break;
       }
@@ -131,7 +131,7 @@ class LinuxBuild {
       }
       if (result_.tdmrs < kMostTdmrs) {
         LinuxTdmr& tdmr = tdmrs_[result_.tdmrs];
-        tdmr.range = PhysRange::make(begin, end).value();
+        tdmr.range = *PhysRange::make(begin, end);
         tdmr.home = largest_region(region->node);
       }
       ++result_.tdmrs;
@@ -167,7 +167,7 @@ class LinuxBuild {
       if (top - tdmr.home.range.begin() < size) {
         return false;
       }
-      tdmr.pamt = PhysRange::make(top - size, top).value();
+      tdmr.pamt = *PhysRange::make(top - size, top);
     }
     return true;
   }
@@ -190,7 +190,7 @@ class LinuxBuild {
     GapCount gaps{window};
     if (policy_.holes == TdmrHoles::kOfCmrs) {
       for (const CmrInfo& cmr : machine_.cmrs) {
-        gaps.add(PhysRange::make(PhysAddr{cmr.base}, Bytes{cmr.size}).value());
+        gaps.add(*PhysRange::make(PhysAddr{cmr.base}, Bytes{cmr.size}));
       }
       return gaps.total();
     }
@@ -209,7 +209,7 @@ class LinuxBuild {
       for (const CmrInfo& cmr : machine_.cmrs) {
         const PhysAddr begin{cmr.base};
         if (at < begin) {
-          return PhysRange::make(at, std::min(begin, region->range.end())).value();
+          return *PhysRange::make(at, std::min(begin, region->range.end()));
         }
         at = std::max(at, begin + Bytes{cmr.size});
         if (at >= region->range.end()) {
@@ -217,7 +217,7 @@ class LinuxBuild {
         }
       }
       if (at < region->range.end()) {
-        return PhysRange::make(at, region->range.end()).value();
+        return *PhysRange::make(at, region->range.end());
       }
     }
     return {};

@@ -52,8 +52,8 @@ PhysRange PamtPlacer::take(Place place, Bytes size) {
   }
   const bool top = slot.high_free || slot.tdmr == PamtSlot::kNoTdmr;
   const PhysAddr cut = top ? slot.free.end() - size : slot.free.begin() + size;
-  const PhysRange below = PhysRange::make(slot.free.begin(), cut).value();
-  const PhysRange above = PhysRange::make(cut, slot.free.end()).value();
+  const PhysRange below = *PhysRange::make(slot.free.begin(), cut);
+  const PhysRange above = *PhysRange::make(cut, slot.free.end());
   slot.free = top ? below : above;
   return top ? above : below;
 }
@@ -66,7 +66,7 @@ std::expected<void, Bytes> PamtPlacer::place(PlannedTdmr& tdmr, bool dynamic_pam
   if (const auto together = find(all, tdmr.node); together && together->rank < kForeign) {
     PhysAddr at = take(*together, all).begin();
     for (const PageSize page : kLargestFirst) {
-      const PhysRange range = PhysRange::make(at, size_of(page)).value();
+      const PhysRange range = *PhysRange::make(at, size_of(page));
       array_of(tdmr, page) = {.range = range, .node = tdmr.node};
       at = range.end();
     }

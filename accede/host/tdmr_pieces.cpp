@@ -19,10 +19,10 @@ constexpr PhysAddr kNoEdge{std::numeric_limits<std::uint64_t>::max()};
 /// The whole pages of `range`; empty where it has none.
 PhysRange whole_pages(PhysRange range) {
   const PhysAddr begin = range.begin().align_up(kPage);
-  return PhysRange::make(begin, std::max(begin, range.end().align_down(kPage))).value();
+  return *PhysRange::make(begin, std::max(begin, range.end().align_down(kPage)));
 }
 PhysRange touched_pages(PhysRange range) {
-  return PhysRange::make(range.begin().align_down(kPage), range.end().align_up(kPage)).value();
+  return *PhysRange::make(range.begin().align_down(kPage), range.end().align_up(kPage));
 }
 
 /// Walks ascending ranges. `Pages` makes the range of the element with an index.
@@ -130,7 +130,7 @@ void cut_memory(const TdmrMachine& machine, std::span<const MemoryRange> memory,
                 const TdmrPolicy& policy, TdmrList<MemoryPiece>& pieces) {
   Cursor cmrs{machine.cmrs.size(), [&](std::size_t i) {
                 const CmrInfo& cmr = machine.cmrs[i];
-                return PhysRange::make(PhysAddr{cmr.base}, Bytes{cmr.size}).value();
+                return *PhysRange::make(PhysAddr{cmr.base}, Bytes{cmr.size});
               }};
   Cursor ranges{memory.size(), [&](std::size_t i) { return whole_pages(memory[i].range); }};
   Cursor excluded{policy.excluded.size(),
@@ -144,10 +144,10 @@ void cut_memory(const TdmrMachine& machine, std::span<const MemoryRange> memory,
     const PhysAddr next = std::min({cmrs.next_edge(), ranges.next_edge(), excluded.next_edge(), end,
                                     at < kLowMemoryEnd ? kLowMemoryEnd : kNoEdge});
     const MemoryPiece piece =
-        describe(ranges.inside() ? &memory[ranges.index()] : nullptr,
-                 PhysRange::make(at, next).value(), cmrs.inside(), excluded.inside(), policy);
+        describe(ranges.inside() ? &memory[ranges.index()] : nullptr, *PhysRange::make(at, next),
+                 cmrs.inside(), excluded.inside(), policy);
     if (!pieces.empty() && pieces.last().same_sort(piece)) {
-      pieces.last().range = PhysRange::make(pieces.last().range.begin(), next).value();
+      pieces.last().range = *PhysRange::make(pieces.last().range.begin(), next);
     } else {
       pieces.add(piece);
     }

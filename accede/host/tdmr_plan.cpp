@@ -135,7 +135,7 @@ class Planner {
     for (const TdmrSpan& span : layout_.tdmrs) {
       const auto blocks = lists_.blocks.all().subspan(span.first, span.end - span.first);
       PlannedTdmr tdmr{};
-      tdmr.range = PhysRange::make(blocks.front().range.begin(), blocks.back().range.end()).value();
+      tdmr.range = *PhysRange::make(blocks.front().range.begin(), blocks.back().range.end());
       tdmr.node = main_node(blocks, lists_.shares);
       reserve_areas(decisions(), tdmr);
       lists_.tdmrs.add(tdmr);

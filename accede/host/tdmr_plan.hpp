@@ -152,9 +152,9 @@ struct TdmrPlan {
 /// proportional to), least of the other; the fewest TDMRs. Metadata lies on its TDMR's node where
 /// it can, first where it costs no reserved area.
 ///
-/// Time: O(n) for n ranges where the limit on TDMRs does not bind, else O(n * most_tdmrs *
-/// most_areas). No recursion. Errors: see check_input(). Precondition: the workspace is as large
-/// as tdmr_workspace_bound() says.
+/// Time: O(n log n) for n ranges while the limit on TDMRs does not bind, else
+/// O(n * most_tdmrs * most_areas). No recursion; a few KiB of stack. Errors: see check_input().
+/// Precondition: the workspace is as large as tdmr_workspace_bound() says.
 [[nodiscard]] std::expected<TdmrPlan, TdmrInputError> plan_tdmrs(
     const TdmrMachine& machine, std::span<const MemoryRange> memory, const TdmrPolicy& policy,
     std::span<std::byte> workspace);

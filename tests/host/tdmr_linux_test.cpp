@@ -23,7 +23,7 @@ LinuxTdmrs as_linux(const TdmrHost& host, TdmrHoles holes) {
   return plan_as_linux(host.machine(), host.memory, policy);
 }
 
-TEST(TdmrOfLinux, C01EmeraldRapidsExhaustsTheAreasOfTheFirstTdmr) {
+TEST(TdmrOfLinux, Regression_C01_EmeraldRapidsExhaustsTheAreasOfTheFirstTdmr) {
   const LinuxTdmrs tdmrs = as_linux(emerald_rapids(), TdmrHoles::kOfMemoryMap);
   EXPECT_EQ(tdmrs.outcome, LinuxTdmrOutcome::kTooManyAreas);
   EXPECT_EQ(tdmrs.worst, between(0, 0x80000000)) << "the report: TDMR [0x0, 0x80000000)";
@@ -31,13 +31,13 @@ TEST(TdmrOfLinux, C01EmeraldRapidsExhaustsTheAreasOfTheFirstTdmr) {
   EXPECT_EQ(tdmrs.tdmrs, 5U);
 }
 
-TEST(TdmrOfLinux, C01HolesOfTheCmrsAreFewEnough) {
+TEST(TdmrOfLinux, Regression_C01_HolesOfTheCmrsAreFewEnough) {
   const LinuxTdmrs tdmrs = as_linux(emerald_rapids(), TdmrHoles::kOfCmrs);
   EXPECT_EQ(tdmrs.outcome, LinuxTdmrOutcome::kInitializes);
   EXPECT_EQ(tdmrs.areas, 11U);
 }
 
-TEST(TdmrOfLinux, C01ThePlannerFindsSixteenAreasWithTheSameHoles) {
+TEST(TdmrOfLinux, Regression_C01_ThePlannerFindsSixteenAreasWithTheSameHoles) {
   TdmrHost host = emerald_rapids();
   host.policy.holes = TdmrHoles::kOfMemoryMap;
   const TdmrPlan plan = host.plan();
@@ -49,7 +49,7 @@ TEST(TdmrOfLinux, C01ThePlannerFindsSixteenAreasWithTheSameHoles) {
   EXPECT_EQ(plan.optimum, TdmrOptimum::kProven);
 }
 
-TEST(TdmrOfLinux, C01ThePlannerTakesSixAreasWithTheHolesOfTheCmrs) {
+TEST(TdmrOfLinux, Regression_C01_ThePlannerTakesSixAreasWithTheHolesOfTheCmrs) {
   TdmrHost host = emerald_rapids();
   const TdmrPlan plan = host.plan();
   EXPECT_TRUE(plan.feasible);
@@ -72,7 +72,7 @@ TdmrHost granite_rapids() {
   return host;
 }
 
-TEST(TdmrOfLinux, C01ATdmrOfOneGibibyteCannotBeSplit) {
+TEST(TdmrOfLinux, Regression_C01_ATdmrOfOneGibibyteCannotBeSplit) {
   TdmrHost host = granite_rapids();
   const LinuxTdmrs tdmrs = as_linux(host, TdmrHoles::kOfMemoryMap);
   EXPECT_EQ(tdmrs.outcome, LinuxTdmrOutcome::kTooManyAreas);
@@ -128,6 +128,15 @@ TEST(TdmrOfLinux, MoreThanSixtyFourRegionsAreTooMany) {
   EXPECT_EQ(tdmrs.outcome, LinuxTdmrOutcome::kTooManyTdmrs);
   EXPECT_EQ(tdmrs.tdmrs, 65U);
   EXPECT_TRUE(host.plan().feasible) << "the planner covers some gaps";
+}
+
+TEST(TdmrOfLinux, MetadataOfTwoTdmrsNeedsTwiceTheRoom) {
+  TdmrHost host;
+  host.memory = {ram(between(4_GiB, 4_GiB + 2_MiB)), ram(between(6_GiB, 6_GiB + 9_MiB))};
+  host.convert_everything();
+  EXPECT_EQ(as_linux(host, TdmrHoles::kOfMemoryMap).outcome, LinuxTdmrOutcome::kInitializes);
+  host.memory[1] = ram(between(6_GiB, 6_GiB + 8_MiB));
+  EXPECT_EQ(as_linux(host, TdmrHoles::kOfMemoryMap).outcome, LinuxTdmrOutcome::kNoRoomForPamt);
 }
 
 TEST(TdmrOfLinux, ARegionWithoutRoomForMetadataFails) {

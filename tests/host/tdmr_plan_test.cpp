@@ -164,6 +164,28 @@ TEST(TdmrPlan, NodesAreKeptApartWhereTheLimitAllowsIt) {
   EXPECT_EQ(plan.tdmrs.size(), 1U);
 }
 
+TEST(TdmrPlan, AHoleAcrossAGibibyteCountsOnce) {
+  TdmrHost host;
+  host.memory = {ram(between(4_GiB, 5_GiB - 100_MiB)), ram(between(5_GiB + 100_MiB, 6_GiB))};
+  host.convert_everything();
+  host.policy.most_areas = 1;
+  EXPECT_EQ(host.plan().least_tdmrs, 1U);
+}
+
+TEST(TdmrPlan, AnAreaThatMoreRoomBesideAHoleWouldSpareIsNoProof) {
+  TdmrHost host;
+  host.memory = {memory_of(between(4_GiB, 4_GiB + 500_MiB), kNode0, MemoryKind::kCxl),
+                 ram(between(4_GiB + 500_MiB, 4_GiB + 501_MiB)),
+                 memory_of(between(4_GiB + 502_MiB, 5_GiB), kNode0, MemoryKind::kCxl),
+                 ram(between(5_GiB, 6_GiB))};
+  host.convert_everything();
+  const TdmrPlan plan = host.plan();
+  EXPECT_TRUE(plan.feasible);
+  EXPECT_EQ(plan.areas, 2U);
+  EXPECT_EQ(plan.areas_at_least, 1U);
+  EXPECT_EQ(plan.optimum, TdmrOptimum::kNotProven);
+}
+
 TEST(TdmrPolicyChoice, PmemThatIsIncludedMustBeConvertible) {
   TdmrHost host;
   host.memory = {ram(between(4_GiB, 6_GiB)),
