@@ -314,7 +314,19 @@ std::expected<TdmrPlan, TdmrInputError> plan_tdmrs(const TdmrMachine& machine,
   if (const auto sound = check_input(machine, memory, policy); !sound) {
     return std::unexpected{sound.error()};
   }
-  return Planner{machine, memory, policy, TdmrWorkspace{workspace}}.run();
+  const TdmrPlan plan = Planner{machine, memory, policy, TdmrWorkspace{workspace}}.run();
+  const bool no_room = std::ranges::any_of(plan.problems, [](const TdmrProblem& problem) {
+    return problem.kind == TdmrProblemKind::kNoRoomForPamt;
+  });
+  if (!no_room || policy.goal == TdmrGoal::kPamt) {
+    return plan;
+  }
+  // Gaps that are covered to save areas cost metadata; without them it may fit.
+  TdmrPolicy frugal = policy;
+  frugal.goal = TdmrGoal::kPamt;
+  TdmrPlan other = Planner{machine, memory, frugal, TdmrWorkspace{workspace}}.run();
+  other.optimum = TdmrOptimum::kNotProven;
+  return other;
 }
 
 abi::tdx::TdmrInfo tdmr_info(const PlannedTdmr& tdmr) {

@@ -372,6 +372,17 @@ TEST(TdmrInfeasible, MetadataThatFitsNowhereIsNamed) {
   EXPECT_EQ(plan.problems[0].bytes, 4_MiB);
 }
 
+TEST(TdmrInfeasible, AGapThatWouldCostTooMuchMetadataIsLeftOut) {
+  TdmrHost host;
+  host.memory = {ram(between(4_GiB, 4_GiB + 100_MiB)), ram(between(1000_GiB + 100_MiB, 1001_GiB))};
+  host.convert_everything();
+  host.policy.goal = TdmrGoal::kReservedAreas;
+  const TdmrPlan plan = host.plan();
+  EXPECT_TRUE(plan.feasible);
+  EXPECT_EQ(plan.tdmrs.size(), 2U);
+  EXPECT_EQ(plan.optimum, TdmrOptimum::kNotProven);
+}
+
 TEST(TdmrInfeasible, AHostWithoutConvertibleMemoryHasNoPlan) {
   TdmrHost host;
   host.memory = {ram(between(4_GiB, 6_GiB))};
