@@ -3,23 +3,39 @@
 #include "accede/base/assert.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <bit>
 
 namespace accede::host {
 
 using namespace std::string_view_literals;
+using attributes_internal::AttributeTree;
+using attributes_internal::BlockBits;
+using attributes_internal::Entry;
+using attributes_internal::Floor;
+using attributes_internal::kPagesPerBlock;
+
 namespace {
 
-constexpr std::uint64_t kPagesPerWord = 64;
+constexpr std::uint64_t kChunkBytes = AttributeTree::kChunkWords * sizeof(std::uint64_t);
+/// A node is searched in whole cache lines.
+constexpr std::uint64_t kLine = 64;
 
-std::uint64_t word_count(PhysRange range) {
-  return ((range.size().value() >> 12) + kPagesPerWord - 1) / kPagesPerWord;
+std::uint64_t block_count(PhysRange range) {
+  const Bytes size = range.end() - range.begin().align_down(2_MiB);
+  return std::max<std::uint64_t>(1, (size.value() + (2_MiB).value() - 1) / (2_MiB).value());
 }
 
-/// The bits [first, first + count) of a word. Precondition: 0 < count, first + count <= 64.
-constexpr std::uint64_t bits(std::uint64_t first, std::uint64_t count) {
-  return (~std::uint64_t{0} >> (kPagesPerWord - count)) << first;
+std::span<std::uint64_t> chunks_in(std::span<std::byte> storage) {
+  const auto address = reinterpret_cast<std::uintptr_t>(storage.data());
+  ACCEDE_ASSERT(address % alignof(std::uint64_t) == 0);
+  const std::size_t skipped = (kLine - address % kLine) % kLine;
+  ACCEDE_ASSERT(storage.size() >= skipped + kChunkBytes);
+  const std::span<std::byte> aligned = storage.subspan(skipped);
+  return {reinterpret_cast<std::uint64_t*>(aligned.data()),
+          aligned.size() / kChunkBytes * AttributeTree::kChunkWords};
+}
+
+PageAttribute attribute_of(bool value) {
+  return value ? PageAttribute::kShared : PageAttribute::kPrivate;
 }
 
 }  // namespace
@@ -29,19 +45,41 @@ std::string_view name(PageAttribute attribute) {
 }
 
 Bytes PageAttributes::storage_bound(PhysRange range) {
-  return Bytes{word_count(range) * sizeof(std::uint64_t)};
+  return Bytes{AttributeTree::chunks_for(block_count(range)) * kChunkBytes + kLine};
 }
 
 PageAttributes::PageAttributes(PhysRange range, std::span<std::byte> storage)
-    : range_{range}, words_{reinterpret_cast<std::uint64_t*>(storage.data())} {
+    : range_{range},
+      origin_{range.begin().align_down(2_MiB)},
+      complete_{storage.size() >= storage_bound(range).value()},
+      tree_{block_count(range), chunks_in(storage)} {
   ACCEDE_ASSERT(range.begin().is_aligned(4_KiB) && range.end().is_aligned(4_KiB));
-  ACCEDE_ASSERT(storage.size() >= storage_bound(range).value());
-  ACCEDE_ASSERT(reinterpret_cast<std::uintptr_t>(storage.data()) % alignof(std::uint64_t) == 0);
-  std::fill_n(words_, word_count(range), 0);
 }
 
-std::uint64_t PageAttributes::word(std::uint64_t index) const {
-  return std::atomic_ref{words_[index]}.load(std::memory_order_acquire);
+/// What `look` returns, from a tree that nobody changed meanwhile.
+template <class Look>
+auto PageAttributes::read(Look look) const {
+  for (;;) {
+    const std::uint64_t before = version_.load(std::memory_order_acquire);
+    if (before % 2 == 0) {
+      const auto seen = look();
+      // The words were read with acquire: this is not read before them.
+      if (version_.load(std::memory_order_relaxed) == before) {
+        return seen;
+      }
+    }
+    __builtin_ia32_pause();
+  }
+}
+
+/// Runs `step`, which changes the tree, so that no reader believes what it sees meanwhile.
+template <class Step>
+void PageAttributes::write(Step step) {
+  const std::uint64_t before = version_.load(std::memory_order_relaxed);
+  // The words are written with release: none is seen before this.
+  version_.store(before + 1, std::memory_order_relaxed);
+  step();
+  version_.store(before + 2, std::memory_order_release);
 }
 
 void PageAttributes::check(PhysRange pages) const {
@@ -52,23 +90,57 @@ void PageAttributes::check(PhysRange pages) const {
 PageAttribute PageAttributes::get(PhysAddr gpa) const {
   ACCEDE_ASSERT(range_.contains(gpa));
   const std::uint64_t page = page_index(gpa);
-  return static_cast<PageAttribute>((word(page / kPagesPerWord) >> (page % kPagesPerWord)) & 1);
+  return attribute_of(read([&] { return tree_.at(page); }));
+}
+
+bool PageAttributes::try_set(PhysRange pages, PageAttribute attribute) {
+  check(pages);
+  const bool value = attribute == PageAttribute::kShared;
+  const std::uint64_t end = page_index(pages.end());
+  const SpinGuard guard{writer_};
+  if (!complete_ && !tree_.has_room()) {
+    return false;
+  }
+  for (std::uint64_t page = page_index(pages.begin()); page < end;) {
+    const std::uint64_t block = page / kPagesPerBlock;
+    const std::uint64_t inside = page % kPagesPerBlock;
+    if (inside == 0 && end - page >= kPagesPerBlock) {
+      std::uint64_t reached = 0;
+      write([&] { reached = tree_.change_run(block, end / kPagesPerBlock, value); });
+      page = reached * kPagesPerBlock;
+      continue;
+    }
+    const std::uint64_t part = std::min(kPagesPerBlock - inside, end - page);
+    BlockBits bits = tree_.bits_of(block, tree_.floor(block).entry);
+    bits.set(inside, inside + part, value);
+    write([&] { tree_.change_block(block, bits); });
+    page += part;
+  }
+  return true;
 }
 
 void PageAttributes::set(PhysRange pages, PageAttribute attribute) {
-  check(pages);
-  const std::uint64_t end = page_index(pages.end());
-  for (std::uint64_t page = page_index(pages.begin()); page < end;) {
-    const std::uint64_t first = page % kPagesPerWord;
-    const std::uint64_t count = std::min(kPagesPerWord - first, end - page);
-    const std::atomic_ref target{words_[page / kPagesPerWord]};
-    if (attribute == PageAttribute::kShared) {
-      target.fetch_or(bits(first, count), std::memory_order_acq_rel);
-    } else {
-      target.fetch_and(~bits(first, count), std::memory_order_acq_rel);
+  const bool done = try_set(pages, attribute);
+  ACCEDE_ASSERT(done);
+}
+
+/// What one look tells about the run that begins at `page`: to the end of its block, or of the
+/// blocks behind it in which nothing changes.
+PageAttributes::Stretch PageAttributes::stretch(std::uint64_t page) const {
+  const std::uint64_t block = page / kPagesPerBlock;
+  const std::uint64_t inside = page % kPagesPerBlock;
+  const Floor at = tree_.floor(block);
+  Stretch result{.end = at.next_block * kPagesPerBlock, .value = at.entry.last()};
+  if (at.entry.block() == block && !at.entry.is_uniform()) {
+    const BlockBits bits = tree_.bits_of(block, at.entry);
+    result.value = bits.at(inside);
+    const std::uint64_t change = bits.run_end(inside);
+    if (change < kPagesPerBlock) {
+      result.end = block * kPagesPerBlock + change;
+      result.maximal = true;
     }
-    page += count;
   }
+  return result;
 }
 
 PhysRange PageAttributes::run(PhysRange pages) const {
@@ -76,23 +148,17 @@ PhysRange PageAttributes::run(PhysRange pages) const {
   ACCEDE_ASSERT(!pages.empty());
   const std::uint64_t begin = page_index(pages.begin());
   const std::uint64_t end = page_index(pages.end());
-  // XOR with the first page's value: the run ends at the first 1.
-  const std::uint64_t same =
-      get(pages.begin()) == PageAttribute::kShared ? ~std::uint64_t{0} : std::uint64_t{0};
-  std::uint64_t page = begin;
-  while (page < end) {
-    const std::uint64_t first = page % kPagesPerWord;
-    const std::uint64_t differ = (word(page / kPagesPerWord) ^ same) >> first;
-    const std::uint64_t equal =
-        std::min(static_cast<std::uint64_t>(std::countr_zero(differ)), kPagesPerWord - first);
-    page += equal;
-    if (first + equal < kPagesPerWord) {
+  Stretch last = read([&] { return stretch(begin); });
+  const bool value = last.value;
+  std::uint64_t reached = last.end;
+  while (!last.maximal && reached < end) {
+    last = read([&] { return stretch(reached); });
+    if (last.value != value) {
       break;
     }
+    reached = last.end;
   }
-  // A page that changed since the first look may end the run at once; never give an empty one.
-  page = std::clamp(page, begin + 1, end);
-  return *PhysRange::make(pages.begin(), PageCount{page - begin}.bytes());
+  return *PhysRange::make(pages.begin(), PageCount{std::min(reached, end) - begin}.bytes());
 }
 
 bool PageAttributes::all(PhysRange pages, PageAttribute attribute) const {
@@ -109,6 +175,11 @@ void PageAttributes::visit(PhysRange pages,
     visitor(part, attribute);
     pages = *PhysRange::make(part.end(), pages.end());
   }
+}
+
+Bytes PageAttributes::in_use() const {
+  const SpinGuard guard{writer_};
+  return Bytes{tree_.chunks_in_use() * kChunkBytes};
 }
 
 }  // namespace accede::host
