@@ -1,6 +1,7 @@
 // The experiments as Google Benchmark cases: one run each, manual time, counters beside it.
 #include "bench/benchmarks.hpp"
 
+#include "bench/attributes_bench.hpp"
 #include "bench/real_platform.hpp"
 #include "bench/tdmr_bench.hpp"
 
@@ -189,6 +190,20 @@ void add_table(const Scale& scale) {
   });
 }
 
+void add_attributes(const Scale& scale) {
+  const std::uint64_t operations = scale.repetitions == 1 ? 10'000 : 2'000'000;
+  add("Attributes/random", [operations](benchmark::State& state) {
+    const AttributesFigures figures = attributes_random(100'000, operations);
+    state.SetIterationTime(figures.lookup_ns / 1e9);
+    state.counters["wrong"] = as_double(figures.wrong);
+    state.counters["runs"] = as_double(figures.runs);
+    state.counters["lookup_ns"] = figures.lookup_ns;
+    state.counters["change_ns"] = figures.change_ns;
+    state.counters["bytes_per_range"] = figures.bytes_per_range;
+    state.counters["uniform_bytes"] = as_double(figures.uniform_bytes);
+  });
+}
+
 }  // namespace
 
 ContainsFigures contains_figures() {
@@ -224,6 +239,7 @@ void register_benchmarks(const Scale& scale, const std::string& trace) {
   add_boot(scale, trace);
   add_table(scale);
   register_tdmr_benchmarks();
+  add_attributes(scale);
 }
 
 }  // namespace accede::bench

@@ -1,5 +1,6 @@
 #include "bench/check.hpp"
 
+#include "bench/attributes_bench.hpp"
 #include "bench/benchmarks.hpp"
 #include "bench/check_alloc.hpp"
 #include "bench/check_first_touch.hpp"
@@ -198,6 +199,7 @@ unsigned run_checks(const CheckSettings& settings) {
   Verdicts verdicts;
   check_table(verdicts, settings.scale);
   check_tdmr(verdicts, settings.scale.repetitions);
+  check_attributes(verdicts, settings.scale.repetitions == 1);
   check_boot(verdicts, settings);
   check_alloc(verdicts, settings);
   check_accept(verdicts, settings.scale);

@@ -7,7 +7,7 @@ AttributeTree::Path AttributeTree::path_to(std::uint64_t block) const {
   Path path{};
   std::uint64_t chunk = root_chunk();
   for (unsigned level = height();; --level) {
-    path[level] = {.chunk = chunk, .index = search(chunk, count(chunk), block)};
+    path[level] = {.chunk = chunk, .index = search(chunk, block)};
     if (level == 0) {
       return path;
     }
@@ -29,11 +29,19 @@ void AttributeTree::move_words(std::uint64_t from, std::uint64_t first, std::uin
   }
 }
 
+/// The words of a node beyond its count compare above every block.
+void AttributeTree::set_count(std::uint64_t chunk, std::uint64_t words) {
+  for (std::uint64_t i = words + 1; i <= count(chunk); ++i) {
+    store(chunk, i, kNone);
+  }
+  store(chunk, 0, words);
+}
+
 void AttributeTree::insert_into(std::uint64_t chunk, std::uint64_t index, std::uint64_t word) {
   const std::uint64_t words = count(chunk);
   move_words(chunk, index, chunk, index + 1, words + 1 - index);
   store(chunk, index, word);
-  store(chunk, 0, words + 1);
+  set_count(chunk, words + 1);
 }
 
 /// Inserts a word behind where `path` points at `level`. It is never the first of its node: block 0
@@ -46,10 +54,10 @@ void AttributeTree::insert_behind(Path& path, unsigned level, std::uint64_t word
     return;
   }
   constexpr std::uint64_t kStay = (kFanout + 1) / 2;
-  const std::uint64_t right = take_chunk();
+  const std::uint64_t right = take_node();
   move_words(chunk, kStay + 1, right, 1, kFanout - kStay);
-  store(right, 0, kFanout - kStay);
-  store(chunk, 0, kStay);
+  set_count(right, kFanout - kStay);
+  set_count(chunk, kStay);
   if (at <= kStay + 1) {
     insert_into(chunk, at, word);
   } else {
@@ -61,10 +69,10 @@ void AttributeTree::insert_behind(Path& path, unsigned level, std::uint64_t word
     return;
   }
   ACCEDE_ASSERT(level < kMaxHeight);
-  const std::uint64_t root = take_chunk();
+  const std::uint64_t root = take_node();
   store(root, 1, inner_word(0, chunk));
   store(root, 2, separator);
-  store(root, 0, 2);
+  set_count(root, 2);
   set_root(root, level + 1);
 }
 
@@ -86,7 +94,7 @@ void AttributeTree::remove_at(Path& path, unsigned level) {
   const Step step = path[level];
   const std::uint64_t words = count(step.chunk);
   move_words(step.chunk, step.index + 1, step.chunk, step.index, words - step.index);
-  store(step.chunk, 0, words - 1);
+  set_count(step.chunk, words - 1);
   if (step.index == 1) {
     update_first(path, level);
   }
@@ -114,7 +122,7 @@ void AttributeTree::rebalance(Path& path, unsigned level) {
   ++above.index;
   if (all <= kFanout) {
     move_words(right, 1, left, left_words + 1, right_words);
-    store(left, 0, all);
+    set_count(left, all);
     give_chunk(right);
     remove_at(path, level + 1);
     return;
@@ -129,8 +137,8 @@ void AttributeTree::rebalance(Path& path, unsigned level) {
     move_words(right, 1, right, moved + 1, right_words);
     move_words(left, stay + 1, right, 1, moved);
   }
-  store(left, 0, stay);
-  store(right, 0, all - stay);
+  set_count(left, stay);
+  set_count(right, all - stay);
   store(above.chunk, above.index, inner_word(load(right, 1) >> Entry::kBlockShift, right));
 }
 
@@ -245,6 +253,9 @@ bool AttributeTree::node_sound(std::uint64_t chunk, unsigned level, std::uint64_
       const Entry entry{word};
       sound = sound && (!entry.is_uniform() || entry.first() != value_before(block));
     }
+  }
+  for (std::uint64_t i = words + 1; i <= kFanout; ++i) {
+    sound = sound && load(chunk, i) == kNone;
   }
   return sound;
 }

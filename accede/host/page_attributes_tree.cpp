@@ -54,23 +54,33 @@ AttributeTree::AttributeTree(std::uint64_t blocks, std::span<std::uint64_t> chun
   ACCEDE_ASSERT(blocks >= 1 && blocks <= Entry::kMaxBlocks);
   ACCEDE_ASSERT(chunks.size() >= kChunkWords);
   ACCEDE_ASSERT(chunks.size() / kChunkWords <= Entry::kMaxBitmaps / 8);
-  store(0, 0, 1);
+  clear_node(0);
   store(0, 1, Entry::uniform(0, false).word());
+  store(0, 0, 1);
 }
 
-/// The last of the first `count` words whose block is at most `block`; 1 when there is none, which
-/// only a torn tree has. Without a branch that depends on the words: half of them would be
-/// mispredicted.
-std::uint64_t AttributeTree::search(std::uint64_t chunk, std::uint64_t count,
-                                    std::uint64_t block) const {
-  const std::uint64_t most = block << Entry::kBlockShift | ((1ULL << Entry::kBlockShift) - 1);
-  std::uint64_t index = 1;
-  for (std::uint64_t length = std::min(count, kFanout); length > 1;) {
-    const std::uint64_t half = length / 2;
-    index = load(chunk, index + half) <= most ? index + half : index;
-    length -= half;
+/// Asks for all lines of a node at once: the search would wait for three of them, one by one.
+void AttributeTree::fetch(std::uint64_t chunk) const {
+  for (std::uint64_t word = 0; word < kChunkWords; word += kWordsPerLine) {
+    __builtin_prefetch(&chunks_[chunk * kChunkWords + word]);
   }
-  return index;
+}
+
+/// The last word whose block is at most `block`; the first one when there is none, which only a
+/// torn tree has. Two steps of seven comparisons that do not wait for each other, without a branch:
+/// first over the lines, then inside one.
+std::uint64_t AttributeTree::search(std::uint64_t chunk, std::uint64_t block) const {
+  // Above every word of the block, below kNone.
+  const std::uint64_t most = block << Entry::kBlockShift | ((1ULL << Entry::kBlockShift) - 2);
+  std::uint64_t line = 0;
+  for (std::uint64_t word = kWordsPerLine; word < kChunkWords; word += kWordsPerLine) {
+    line += load(chunk, word) <= most ? kWordsPerLine : 0;
+  }
+  std::uint64_t index = line;
+  for (std::uint64_t word = 1; word < kWordsPerLine; ++word) {
+    index += load(chunk, line + word) <= most ? 1 : 0;
+  }
+  return std::max<std::uint64_t>(index, 1);
 }
 
 Floor AttributeTree::floor(std::uint64_t block) const {
@@ -78,12 +88,10 @@ Floor AttributeTree::floor(std::uint64_t block) const {
   std::uint64_t chunk = child(root);
   std::uint64_t next = blocks_;
   for (std::uint64_t level = root >> 32;; --level) {
-    const std::uint64_t words = std::min(count(chunk), kFanout);
-    const std::uint64_t index = search(chunk, words, block);
+    const std::uint64_t index = search(chunk, block);
     const std::uint64_t word = load(chunk, index);
-    if (index < words) {
-      next = load(chunk, index + 1) >> Entry::kBlockShift;
-    }
+    const std::uint64_t behind = index < kFanout ? load(chunk, index + 1) : kNone;
+    next = behind != kNone ? behind >> Entry::kBlockShift : next;
     if (level == 0) {
       return {.entry = Entry{word}, .next_block = next};
     }
@@ -91,6 +99,7 @@ Floor AttributeTree::floor(std::uint64_t block) const {
     if (chunk >= chunks_.size() / kChunkWords) {
       return {.entry = Entry{0}, .next_block = next};  // torn
     }
+    fetch(chunk);
   }
 }
 
@@ -144,6 +153,19 @@ std::uint64_t AttributeTree::take_chunk() {
   const std::uint64_t chunk = free_chunk_;
   free_chunk_ = load(chunk, 1);
   --free_chunks_;
+  return chunk;
+}
+
+void AttributeTree::clear_node(std::uint64_t chunk) {
+  store(chunk, 0, 0);
+  for (std::uint64_t i = 1; i <= kFanout; ++i) {
+    store(chunk, i, kNone);
+  }
+}
+
+std::uint64_t AttributeTree::take_node() {
+  const std::uint64_t chunk = take_chunk();
+  clear_node(chunk);
   return chunk;
 }
 

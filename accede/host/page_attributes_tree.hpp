@@ -139,7 +139,9 @@ class AttributeTree {
  private:
   static constexpr std::uint64_t kFanout = kChunkWords - 1;
   static constexpr std::uint64_t kLeast = 31;
+  static constexpr std::uint64_t kWordsPerLine = 8;
   static constexpr unsigned kMaxHeight = 7;
+  /// No chunk; the words of a node behind its last, which no block reaches.
   static constexpr std::uint64_t kNone = ~std::uint64_t{0};
   /// The first 8 words of a slab: a bit for each bitmap in use, and its place in the list.
   static constexpr std::uint64_t kSlabUsed = 0;
@@ -161,8 +163,9 @@ class AttributeTree {
     std::atomic_ref{chunks_[chunk * kChunkWords + index]}.store(word, std::memory_order_release);
   }
   [[nodiscard]] std::uint64_t count(std::uint64_t chunk) const { return load(chunk, 0); }
-  [[nodiscard]] std::uint64_t search(std::uint64_t chunk, std::uint64_t count,
-                                     std::uint64_t block) const;
+  void fetch(std::uint64_t chunk) const;
+  void set_count(std::uint64_t chunk, std::uint64_t words);
+  [[nodiscard]] std::uint64_t search(std::uint64_t chunk, std::uint64_t block) const;
   [[nodiscard]] static std::uint64_t inner_word(std::uint64_t block, std::uint64_t chunk) {
     return block << Entry::kBlockShift | chunk;
   }
@@ -174,6 +177,8 @@ class AttributeTree {
   }
 
   [[nodiscard]] std::uint64_t take_chunk();
+  [[nodiscard]] std::uint64_t take_node();
+  void clear_node(std::uint64_t chunk);
   void give_chunk(std::uint64_t chunk);
   [[nodiscard]] std::uint64_t take_bitmap();
   void give_bitmap(std::uint64_t index);
