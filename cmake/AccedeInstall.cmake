@@ -14,6 +14,9 @@ foreach(room ${installed_rooms})
     endif()
   endforeach()
 endforeach()
+if(TARGET accede_host_linux)
+  list(APPEND installed_targets accede_host_linux)
+endif()
 install(TARGETS ${installed_targets} EXPORT accede-targets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT accede-targets NAMESPACE accede::

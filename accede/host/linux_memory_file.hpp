@@ -115,20 +115,20 @@ class LinuxFileBacking {
   [[nodiscard]] Requirements guarantees() const { return guarantees_; }
   [[nodiscard]] BackingResult allocate(PageAttribute side, OffsetRange range) {
     calls_.count_allocate();
-    return file(side).allocate(range);
+    return mine(side).allocate(range);
   }
   [[nodiscard]] BackingResult discard(PageAttribute side, OffsetRange range) {
     calls_.count_discard();
-    return file(side).discard(range);
+    return mine(side).discard(range);
   }
   [[nodiscard]] BackingResult set_host_access(PageAttribute side, OffsetRange range, bool allowed) {
     calls_.count_host_access();
-    return file(side).set_host_access(range, allowed);
+    return mine(side).set_host_access(range, allowed);
   }
   [[nodiscard]] BackingResult write(PageAttribute side, Bytes offset,
                                     std::span<const std::byte> content) {
     calls_.count_write();
-    return file(side).write(offset, content);
+    return mine(side).write(offset, content);
   }
   [[nodiscard]] BackingCalls calls() const { return calls_.get(); }
 
@@ -137,7 +137,7 @@ class LinuxFileBacking {
   }
 
  private:
-  [[nodiscard]] LinuxMemoryFile& file(PageAttribute side) {
+  [[nodiscard]] LinuxMemoryFile& mine(PageAttribute side) {
     return in_place_ || side == PageAttribute::kShared ? shared_ : inside_;
   }
 
