@@ -31,7 +31,8 @@ std::span<std::uint64_t> chunks_in(std::span<std::byte> storage) {
   ACCEDE_ASSERT(storage.size() >= skipped + kChunkBytes);
   const std::span<std::byte> aligned = storage.subspan(skipped);
   return {reinterpret_cast<std::uint64_t*>(aligned.data()),
-          aligned.size() / kChunkBytes * AttributeTree::kChunkWords};
+          std::min<std::size_t>(aligned.size() / kChunkBytes, AttributeTree::kMaxChunks) *
+              AttributeTree::kChunkWords};
 }
 
 PageAttribute attribute_of(bool value) {
@@ -51,7 +52,8 @@ Bytes PageAttributes::storage_bound(PhysRange range) {
 PageAttributes::PageAttributes(PhysRange range, std::span<std::byte> storage)
     : range_{range},
       origin_{range.begin().align_down(2_MiB)},
-      complete_{storage.size() >= storage_bound(range).value()},
+      complete_{chunks_in(storage).size() / AttributeTree::kChunkWords >=
+                AttributeTree::chunks_for(block_count(range))},
       tree_{block_count(range), chunks_in(storage)} {
   ACCEDE_ASSERT(range.begin().is_aligned(4_KiB) && range.end().is_aligned(4_KiB));
 }

@@ -31,7 +31,8 @@ enum class PageAttribute : std::uint8_t { kPrivate = 0, kShared = 1 };
 class PageAttributes {
  public:
   /// Bytes of storage with which a change of `range` never fails, whatever the pages: 45 KiB per
-  /// GiB. Only what is in use is ever touched.
+  /// GiB. Only what is in use is ever touched. Storage beyond 16 GiB (364 TiB of pages) is not
+  /// used.
   [[nodiscard]] static Bytes storage_bound(PhysRange range);
 
   /// Every page of `range` starts as private. With less storage than storage_bound(), try_set() can
@@ -41,7 +42,7 @@ class PageAttributes {
   PageAttributes(PhysRange range, std::span<std::byte> storage);
 
   [[nodiscard]] PhysRange range() const { return range_; }
-  /// The storage is at least storage_bound().
+  /// The storage suffices whatever the pages: set() never runs out of it.
   [[nodiscard]] bool is_complete() const { return complete_; }
 
   /// The attribute of the page that contains `gpa`. Precondition: inside range().

@@ -53,7 +53,7 @@ AttributeTree::AttributeTree(std::uint64_t blocks, std::span<std::uint64_t> chun
     : chunks_{chunks}, blocks_{blocks} {
   ACCEDE_ASSERT(blocks >= 1 && blocks <= Entry::kMaxBlocks);
   ACCEDE_ASSERT(chunks.size() >= kChunkWords);
-  ACCEDE_ASSERT(chunks.size() / kChunkWords <= Entry::kMaxBitmaps / 8);
+  ACCEDE_ASSERT(chunks.size() / kChunkWords <= kMaxChunks);
   clear_node(0);
   store(0, 1, Entry::uniform(0, false).word());
   store(0, 0, 1);

@@ -109,6 +109,8 @@ struct Floor {
 class AttributeTree {
  public:
   static constexpr std::size_t kChunkWords = 64;
+  /// Entries have no room for a bitmap's index beyond: 16 GiB.
+  static constexpr std::size_t kMaxChunks = Entry::kMaxBitmaps / 8;
   /// Entries that one change_run() removes at most.
   static constexpr unsigned kMaxRemoved = 16;
 
@@ -116,7 +118,7 @@ class AttributeTree {
   [[nodiscard]] static std::uint64_t chunks_for(std::uint64_t blocks);
 
   /// Every page of `blocks` blocks has attribute 0. Touches the first chunk only.
-  /// Preconditions: 1 <= blocks <= Entry::kMaxBlocks; at least one chunk, below 2^25.
+  /// Preconditions: 1 <= blocks <= Entry::kMaxBlocks; 1 to kMaxChunks chunks.
   AttributeTree(std::uint64_t blocks, std::span<std::uint64_t> chunks);
 
   [[nodiscard]] bool at(std::uint64_t page) const;

@@ -57,7 +57,7 @@ template <PrivateMemoryBacking Memory>
 class PrivateMemory {
  public:
   /// The arguments outlive the object. Preconditions: `config.granule` as said; `memory.in_place()`
-  /// as the VM type wants; `attributes` never runs out of storage.
+  /// as the VM type wants; `attributes.is_complete()`.
   PrivateMemory(const PrivateMemoryConfig& config, Memory& memory, PageAttributes& attributes,
                 const PrivateMemoryStorage& storage);
   PrivateMemory(const PrivateMemory&) = delete;

@@ -22,6 +22,7 @@ PrivateMemory<Memory>::PrivateMemory(const PrivateMemoryConfig& config, Memory& 
                 config.granule <= 2_MiB);
   ACCEDE_ASSERT(config.largest_page != PageSize::k1G);
   ACCEDE_ASSERT(memory.in_place() != properties_.two_backings);
+  ACCEDE_ASSERT(attributes.is_complete());
 }
 
 /// The slot that holds `gpas`.
