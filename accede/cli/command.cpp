@@ -6,6 +6,7 @@
 #include "accede/cli/decode_command.hpp"
 #include "accede/cli/failure.hpp"
 #include "accede/cli/inspect_command.hpp"
+#include "accede/cli/matrix_command.hpp"
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -70,6 +71,19 @@ constexpr const char* kDecodeExamples =
     "A number can be a code of several kinds: every reading is printed, the most specific first.\n"
     "Exit code 1: a code is unknown.";
 
+constexpr const char* kMatrixExamples =
+    "Examples:\n"
+    "  accede matrix                        18 boots, about three minutes on two processors\n"
+    "  accede matrix --platform snp --memory 12G\n"
+    "  accede matrix --memory 64G --accept-cost 1400us           on a host with less memory\n"
+    "  accede matrix --kernels /boot/vmlinuz-5.15,./bzImage --json\n"
+    "\n"
+    "Firmware: accept-all (deployed), handshake (near future), never (far future). Kernels: one "
+    "that\n"
+    "cannot accept memory, one that can, and that one again unable to tell the firmware. Exit code "
+    "1:\n"
+    "a combination did not boot. docs/matrix.md says how to read the table.";
+
 /// The subcommand `decode` as it was asked for.
 struct RawDecodeOptions {
   std::vector<std::string> codes;
@@ -80,8 +94,7 @@ struct Later {
   const char* name;
   const char* purpose;
 };
-constexpr std::array<Later, 3> kLater{{
-    {"matrix", "boots firmware and kernel combinations and compares (not yet)"},
+constexpr std::array<Later, 2> kLater{{
     {"tdmr", "plans the memory of a TDX host (not yet)"},
     {"report", "turns a saved run into an HTML page (not yet)"},
 }};
@@ -161,6 +174,24 @@ void add_output_options(CLI::App& boot, RawBootOptions& raw) {
   boot.add_flag("--no-events", raw.no_events, "do not log events");
 }
 
+CLI::App* add_matrix(CLI::App& app, RawMatrixOptions& raw) {
+  CLI::App* const matrix =
+      app.add_subcommand("matrix", "boots firmware and kernel combinations and compares");
+  matrix->footer(kMatrixExamples);
+  add(*matrix, "--platform", raw.platform, "tdx,snp", "what the VMs are (default tdx,snp: both)");
+  add(*matrix, "--memory", raw.memory, "SIZE", "size of each VM, 3G to 500G (default 4G)");
+  add(*matrix, "--kernels", raw.kernels, "OLD,NEW",
+      "files or names: a kernel that cannot accept memory, one that can (default "
+      "debian-6.1,debian-6.12)");
+  add(*matrix, "--accept-cost", raw.accept_cost, "real|TIME",
+      "as for accede boot: a time per 2 MiB, for example 1400us, needs no host memory (default "
+      "real)");
+  add(*matrix, "--timeout", raw.timeout, "SECONDS",
+      "for one boot (default 120, and 2 more for each GiB)");
+  matrix->add_flag("--json", raw.json, "print one JSON document");
+  return matrix;
+}
+
 CLI::App* add_decode(CLI::App& app, RawDecodeOptions& raw) {
   CLI::App* const decode =
       app.add_subcommand("decode", "explains status codes of TDX, SEV-SNP and UEFI");
@@ -212,6 +243,14 @@ int boot(const RawBootOptions& raw, std::ostream& out, std::ostream& err) {
   return boot_command(*options, out, err);
 }
 
+int matrix(const RawMatrixOptions& raw, std::ostream& out, std::ostream& err) {
+  const auto options = check_matrix_options(raw);
+  if (!options) {
+    return fail(err, "accede matrix", options.error());
+  }
+  return matrix_command(*options, out, err);
+}
+
 /// Help and version end parsing too; everything else is a usage error in one line.
 int end_of_parsing(const CLI::App& app, const CLI::ParseError& error, std::ostream& out,
                    std::ostream& err) {
@@ -248,6 +287,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       app.add_subcommand("inspect", "says what a kernel or firmware image can do, and why");
   inspect_app->footer(kInspectExamples);
   add_inspect_options(*inspect_app, inspect_options);
+  RawMatrixOptions raw_matrix;
+  const CLI::App* const matrix_app = add_matrix(app, raw_matrix);
   RawDecodeOptions raw_decode;
   const CLI::App* const decode_app = add_decode(app, raw_decode);
   for (const Later& later : kLater) {
@@ -263,6 +304,9 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   }
   if (inspect_app->parsed()) {
     return inspect_command(inspect_options, out, err);
+  }
+  if (matrix_app->parsed()) {
+    return matrix(raw_matrix, out, err);
   }
   if (decode_app->parsed()) {
     return decode_command(raw_decode.codes, raw_decode.json, out, err);

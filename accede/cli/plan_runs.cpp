@@ -28,7 +28,7 @@ std::expected<fs::path, Failure> locate_kernel(const std::string& kernel, const 
   }
   if (kernel.find('/') == std::string::npos && !fs::exists(kernel, error)) {
     return std::unexpected{
-        usage("--kernel " + kernel +
+        usage("kernel " + kernel +
               ": neither a file nor a name (linux, debian-6.12, debian-6.1, guest)")};
   }
   return fs::path{kernel};

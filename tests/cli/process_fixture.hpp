@@ -93,7 +93,7 @@ class ProcessTest : public ::testing::Test {
   }
 
   pid_t start(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {ACCEDE_COMMAND, "boot"});
+    arguments.insert(arguments.begin(), {ACCEDE_COMMAND, command_});
     std::vector<std::string> variables;
     for (const auto& [name, value] : environment_) {
       variables.push_back(name + "=" + value);
@@ -157,6 +157,7 @@ class ProcessTest : public ::testing::Test {
     }
   }
 
+  std::string command_ = "boot";
   std::map<std::string, std::string> environment_;
 
  private:
