@@ -108,6 +108,7 @@ std::string_view name(KernelColumn column) {
 }
 
 CellFigures figures_of(const RunResult& result) {
+  const ReportSnapshot* const last = last_report(result);
   const bool launcher_failed = result.launcher_error.has_value();
   return {.outcome = launcher_failed ? std::nullopt : std::optional{result.outcome},
           .message = launcher_failed ? *result.launcher_error
@@ -119,7 +120,8 @@ CellFigures figures_of(const RunResult& result) {
           .kernel_to_init = kernel_to_init(result),
           .mem_total = result.up ? std::optional{result.up->mem_total} : std::nullopt,
           .lost = lost_memory(result),
-          .accepted = shares_of(result)};
+          .accepted = shares_of(result),
+          .broken_rules = last == nullptr ? 0 : last->header.violation_slots};
 }
 
 BootClass classify(const CellFigures& figures) {

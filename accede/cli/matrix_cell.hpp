@@ -62,6 +62,7 @@ struct CellFigures {
   std::optional<Bytes> mem_total;
   std::optional<Bytes> lost;  ///< RAM of the VM that the kernel cannot see
   std::optional<AcceptedShares> accepted;
+  std::size_t broken_rules = 0;  ///< places where the guest did what hardware may punish
 };
 
 struct MatrixCell {

@@ -52,6 +52,7 @@ Json cell_json(const MatrixCell& cell) {
   json["unaccepted_at_start_bytes"] = share(&AcceptedShares::pending);
   json["accepted_by_firmware_bytes"] = share(&AcceptedShares::by_firmware);
   json["accepted_by_kernel_bytes"] = share(&AcceptedShares::by_kernel);
+  json["broken_rules"] = figures.broken_rules;
   json["predicted"] = prediction_name(prediction);
   json["holds"] = !differs.has_value();
   json["difference"] = or_null(differs);

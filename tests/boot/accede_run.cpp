@@ -93,11 +93,14 @@ Scratch::~Scratch() {
   fs::remove_all(path_, ignored);
 }
 
-AccedeBoot::AccedeBoot(const std::vector<std::string>& options) {
+AccedeBoot::AccedeBoot(const std::vector<std::string>& options, const std::string& command) {
   fs::create_directory(scratch_ / "tmp");
-  std::vector<std::string> words{ACCEDE_COMMAND, "boot"};
+  std::vector<std::string> words{ACCEDE_COMMAND, command};
   words.insert(words.end(), options.begin(), options.end());
-  words.insert(words.end(), {"--json", "--console", scratch_ / "console"});
+  words.emplace_back("--json");
+  if (command == "boot") {
+    words.insert(words.end(), {"--console", scratch_ / "console"});
+  }
   std::vector<char*> arguments;
   for (std::string& word : words) {
     arguments.push_back(word.data());
@@ -272,6 +275,11 @@ Boot finish(AccedeBoot& process, Seconds most) {
 
 Boot boot(const std::vector<std::string>& options, Seconds most) {
   AccedeBoot process{options};
+  return finish(process, most);
+}
+
+Boot matrix(const std::vector<std::string>& options, Seconds most) {
+  AccedeBoot process{options, "matrix"};
   return finish(process, most);
 }
 

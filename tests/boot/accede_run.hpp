@@ -33,11 +33,12 @@ class Scratch {
   std::filesystem::path path_;
 };
 
-/// `accede boot OPTIONS --json --console FILE` as a child in a process group of its own. The
-/// destructor kills the group; when this process dies first, the kernel tells the command to end.
+/// `accede boot OPTIONS --json --console FILE`, or another command that boots VMs with OPTIONS
+/// --json, as a child in a process group of its own. The destructor kills the group; when this
+/// process dies first, the kernel tells the command to end.
 class AccedeBoot {
  public:
-  explicit AccedeBoot(const std::vector<std::string>& options);
+  explicit AccedeBoot(const std::vector<std::string>& options, const std::string& command = "boot");
   ~AccedeBoot();
   AccedeBoot(const AccedeBoot&) = delete;
   AccedeBoot& operator=(const AccedeBoot&) = delete;
@@ -92,6 +93,9 @@ std::ostream& operator<<(std::ostream& out, const Boot& boot);
 
 /// Runs `accede boot` with `options` to its end.
 [[nodiscard]] Boot boot(const std::vector<std::string>& options, Seconds most = Seconds{180});
+
+/// Runs `accede matrix` with `options` to its end. Its document is the `json`.
+[[nodiscard]] Boot matrix(const std::vector<std::string>& options, Seconds most);
 
 /// Several runs of one command (comma lists): one Boot each, all with the command's exit code.
 [[nodiscard]] std::vector<Boot> boot_several(const std::vector<std::string>& options, Seconds most);

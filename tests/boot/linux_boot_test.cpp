@@ -88,15 +88,6 @@ TEST(Linux612, FallsBackToSmallPagesOnAHostThatBacksWithThem) {
   expect_a_clean_guest(result);
 }
 
-TEST(Linux612, FindsEverythingAcceptedByAFirmwareThatAcceptsAll) {
-  const Boot result = linux_boot({"--kernel", "debian-6.12", "--firmware", "accept-all"});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_EQ(result.bytes("/guest/unaccepted_bytes"), 0U) << result;
-  EXPECT_EQ(result.bytes("/accept/by_firmware_bytes"), result.bytes("/lazy_bytes")) << result;
-  EXPECT_EQ(result.bytes("/accept/by_kernel_bytes"), 0U) << result;
-  expect_a_clean_guest(result);
-}
-
 TEST(Linux612, BootsOnThePlainMachineToo) {
   const Boot result = linux_boot({"--kernel", "debian-6.12", "--platform", "none"});
   ACCEDE_SKIP_WITHOUT_KERNEL(result);
@@ -147,27 +138,6 @@ TEST(Linux612, LeavesAnEventLogThatAccountsForEveryAcceptedByte) {
   EXPECT_GE(shared, result.bytes("/convert/to_shared_bytes"));
   EXPECT_EQ(result.bytes("/events/dropped"), 0U);
   EXPECT_EQ(phases, (std::vector<std::uint64_t>{1, 2})) << "loader, kernel";
-}
-
-// --- A kernel that does not know unaccepted memory
-// --------------------------------------------------
-
-TEST(Linux61, LosesTheMemoryThatItsFirmwareDidNotAccept) {
-  const Boot result = linux_boot({"--kernel", "debian-6.1"});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_EQ(result.at("/guest/knows_unaccepted_memory"), false) << result;
-  EXPECT_TRUE(result.at("/guest/unaccepted_bytes").is_null()) << result;
-  EXPECT_NEAR(result.number("/guest/lost_bytes"), 2.0 * kGiB, 64.0 * kMiB) << result;
-  EXPECT_LT(result.bytes("/guest/mem_total_bytes"), 2 * kGiB) << result;
-  EXPECT_EQ(result.bytes("/accept/bytes"), 0U) << result;
-}
-
-TEST(Linux61, HasAllItsMemoryWhenTheFirmwareAcceptsAll) {
-  const Boot result = linux_boot({"--kernel", "debian-6.1", "--firmware", "accept-all"});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_GT(result.number("/guest/mem_total_bytes"), k37GiB) << result;
-  EXPECT_LT(result.bytes("/guest/lost_bytes"), 64 * kMiB) << result;
-  EXPECT_EQ(result.bytes("/accept/by_firmware_bytes"), result.bytes("/lazy_bytes")) << result;
 }
 
 }  // namespace

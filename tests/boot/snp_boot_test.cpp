@@ -67,13 +67,6 @@ TEST(SnpLinux612, FallsBackToSmallPagesOnAHostThatBacksWithThem) {
   expect_sums_to_agree(result);
 }
 
-TEST(SnpLinux612, FindsEverythingAcceptedByAFirmwareThatAcceptsAll) {
-  const Boot result = snp_boot({"--kernel", "debian-6.12", "--firmware", "accept-all"});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_EQ(result.bytes("/guest/unaccepted_bytes"), 0U) << result;
-  EXPECT_EQ(result.bytes("/accept/by_firmware_bytes"), result.bytes("/lazy_bytes")) << result;
-}
-
 TEST(SnpLinux612, CannotStartAnotherKernelAndIsToldWhy) {
   const Boot result = boot({"--platform", "snp", "--kernel", "debian-6.12", "--kexec"});
   ACCEDE_SKIP_WITHOUT_KERNEL(result);
@@ -81,25 +74,6 @@ TEST(SnpLinux612, CannotStartAnotherKernelAndIsToldWhy) {
   EXPECT_EQ(result.text("/outcome"), "guest-fault") << result;
   EXPECT_EQ(result.text("/fault/kind"), "shared-private-mismatch") << result;
   EXPECT_EQ(result.bytes("/accept/already_accepted"), 0U) << result;
-}
-
-// --- An SNP guest that does not know unaccepted memory
-
-TEST(SnpLinux61, LosesTheMemoryThatItsFirmwareDidNotAccept) {
-  const Boot result = snp_boot({"--kernel", "debian-6.1", "--firmware", "never"});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_EQ(result.at("/guest/knows_unaccepted_memory"), false) << result;
-  EXPECT_NEAR(result.number("/guest/lost_bytes"), 2.0 * kGiB, 64.0 * kMiB) << result;
-  EXPECT_LT(result.bytes("/guest/mem_total_bytes"), 2 * kGiB) << result;
-  EXPECT_LT(result.bytes("/accept/bytes"), 4 * kMiB) << "shared pages that it takes back";
-}
-
-TEST(SnpLinux61, HasAllItsMemoryWhenTheFirmwareAcceptsAll) {
-  const Boot result = snp_boot({"--kernel", "debian-6.1", "--firmware", "accept-all"});
-  ACCEDE_SKIP_WITHOUT_KERNEL(result);
-  EXPECT_GT(result.number("/guest/mem_total_bytes"), k37GiB) << result;
-  EXPECT_LT(result.bytes("/guest/lost_bytes"), 64 * kMiB) << result;
-  EXPECT_EQ(result.bytes("/accept/by_firmware_bytes"), result.bytes("/lazy_bytes")) << result;
 }
 
 }  // namespace

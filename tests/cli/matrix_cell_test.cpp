@@ -26,9 +26,11 @@ using ::testing::Optional;
 constexpr Bytes kLittle{kNoticeable.value() - 1};
 
 TEST(MatrixFigures, AreThoseOfTheBoot) {
-  const RunResult result = test::made_up_result();
+  RunResult result = test::made_up_result();
+  result.at_up->report->header.violation_slots = 3;
   const CellFigures made = figures_of(result);
   EXPECT_EQ(made.outcome, Outcome::kUserspace);
+  EXPECT_EQ(made.broken_rules, 3U);
   EXPECT_EQ(made.kernel, "6.12.1-made-up");
   EXPECT_EQ(made.encryption, "Intel TDX");
   EXPECT_EQ(made.seconds, 5.0);
