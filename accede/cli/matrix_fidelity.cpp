@@ -16,6 +16,15 @@ std::string why_hardware_stops_it(Platform platform) {
              : "on hardware its first access to a port raises #VE, and it has no handler";
 }
 
+/// Precondition: the kernel did not name the platform as its memory encryption.
+std::string kernel_that_named_nothing(Platform platform, const CellFigures& figures) {
+  const std::string code = "code for " + std::string{encryption_of(platform)} + " guests";
+  return figures.outcome == Outcome::kUserspace
+             ? figures.kernel + " has no " + code + ": " + why_hardware_stops_it(platform)
+             : "nobody can tell whether " + figures.kernel + " has " + code +
+                   ": it did not come up";
+}
+
 }  // namespace
 
 bool is_shipped(Platform platform, FirmwareKind kind) {
@@ -53,11 +62,8 @@ std::vector<std::string> only_here_because(const MatrixCell& cell) {
   if (!is_shipped(place.platform, place.firmware)) {
     reasons.emplace_back(firmware_history(place.platform, place.firmware));
   }
-  if (figures.outcome == Outcome::kUserspace &&
-      figures.encryption.find(encryption_of(place.platform)) == std::string::npos) {
-    reasons.push_back(figures.kernel + " has no code for " +
-                      std::string{encryption_of(place.platform)} +
-                      " guests: " + why_hardware_stops_it(place.platform));
+  if (figures.encryption.find(encryption_of(place.platform)) == std::string::npos) {
+    reasons.push_back(kernel_that_named_nothing(place.platform, figures));
   }
   if (place.column == KernelColumn::kHandshakeDropped) {
     reasons.push_back("no released Linux has dropped the handshake: it is hidden from " +

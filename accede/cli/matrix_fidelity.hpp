@@ -17,8 +17,9 @@ namespace accede::cli {
 [[nodiscard]] std::string_view firmware_history(Platform platform, FirmwareKind kind);
 
 /// Why this boot exists on the emulator only, a clause each; empty: as shipped. What the firmware
-/// does is known from its history; whether the kernel knows the platform is measured: a kernel that
-/// came up and did not name the platform as its memory encryption has no code for it.
+/// does is known from its history; whether the kernel knows the platform is measured: one that came
+/// up and did not name the platform as its memory encryption has no code for it, and of one that
+/// did not get as far as naming any nobody can tell.
 [[nodiscard]] std::vector<std::string> only_here_because(const MatrixCell& cell);
 
 /// `as shipped`, or `emulator only, because ...; ...`.
