@@ -39,6 +39,18 @@ std::string_view name(FirmwareKind kind) {
   return "never";
 }
 
+std::string name(FirmwareAccept accept) {
+  switch (accept.scope) {
+    case firmware::AcceptanceScope::kEverything:
+      return "all";
+    case firmware::AcceptanceScope::kBelow4G:
+      return "below-4g";
+    case firmware::AcceptanceScope::kAtLeast:
+      return "min:" + std::to_string(accept.at_least.value());
+  }
+  return "below-4g";
+}
+
 std::string_view name(LoaderKind kind) {
   return kind == LoaderKind::kStub ? "stub" : "accede";
 }

@@ -65,7 +65,6 @@ Check check_words(const RawBootOptions& raw) {
 
 Check check_later(const RawBootOptions& raw) {
   const std::pair<bool, std::string_view> later[] = {
-      {raw.firmware_accept.has_value(), "--firmware-accept"},
       {raw.strict.has_value(), "--strict"},
       {raw.report.has_value(), "--report"},
       {raw.shim, "--shim"},
@@ -198,6 +197,27 @@ std::expected<std::optional<std::string>, Failure> check_touch(const Text& text,
   return std::to_string(size->value());
 }
 
+/// Precondition: the words of `raw` are known.
+std::expected<FirmwareAccept, Failure> check_firmware_accept(const RawBootOptions& raw,
+                                                             Bytes memory) {
+  using enum firmware::AcceptanceScope;
+  const std::string value =
+      raw.firmware_accept.value_or(raw.firmware == "accept-all" ? "all" : "below-4g");
+  if (value == "all" || value == "below-4g") {
+    return FirmwareAccept{.scope = value == "all" ? kEverything : kBelow4G, .at_least = {}};
+  }
+  constexpr std::string_view kAtLeastWord = "min:";
+  const auto size = value.starts_with(kAtLeastWord) ? parse_size(value.substr(kAtLeastWord.size()))
+                                                    : std::nullopt;
+  if (!size || *size == Bytes{0}) {
+    return bad("--firmware-accept", value, "all, below-4g, or min:SIZE, for example min:512M");
+  }
+  if (*size > memory) {
+    return std::unexpected{usage("--firmware-accept " + value + ": more than the VM's memory")};
+  }
+  return FirmwareAccept{.scope = kAtLeast, .at_least = *size};
+}
+
 std::expected<std::uint64_t, Failure> check_map_holes(const Text& text) {
   constexpr std::uint64_t kMost = 1'000;
   const auto holes = whole_number(text.value_or("0"));
@@ -258,6 +278,7 @@ Check check_values(const RawBootOptions& raw, BootOptions& options) {
            take(check_cost(raw.accept_cost), options.accept_cost),
            take(check_timeout(raw.timeout, options.memory, raw.kexec), options.timeout),
            take(check_touch(raw.touch, options.memory), options.touch),
+           take(check_firmware_accept(raw, options.memory), options.firmware_accept),
            take(check_map_holes(raw.map_holes), options.map_holes),
        }) {
     if (!check) {

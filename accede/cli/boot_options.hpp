@@ -3,6 +3,7 @@
 
 #include "accede/base/units.hpp"
 #include "accede/cli/failure.hpp"
+#include "accede/firmware/acceptance_plan.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -17,6 +18,13 @@ namespace accede::cli {
 enum class Platform { kTdx, kSnp, kNone };
 enum class AcceptMode { kLazy, kEager, kBackground };
 enum class FirmwareKind { kNever, kAcceptAll, kHandshake };
+/// How much the firmware accepts before the kernel starts.
+struct FirmwareAccept {
+  firmware::AcceptanceScope scope = firmware::AcceptanceScope::kBelow4G;
+  Bytes at_least;  ///< for kAtLeast
+
+  friend bool operator==(const FirmwareAccept&, const FirmwareAccept&) = default;
+};
 /// What starts the kernel: its own EFI stub, or our loader in its place.
 enum class LoaderKind { kStub, kAccede };
 /// What a touch of memory that is not accepted does: it ends the VM, or raises #VE or #VC in it.
@@ -26,6 +34,8 @@ enum class UnacceptedTouch { kStop, kException };
 [[nodiscard]] std::string_view name(Platform platform);
 [[nodiscard]] std::string_view name(AcceptMode mode);
 [[nodiscard]] std::string_view name(FirmwareKind kind);
+/// `all`, `below-4g`, `min:BYTES`.
+[[nodiscard]] std::string name(FirmwareAccept accept);
 [[nodiscard]] std::string_view name(LoaderKind kind);
 [[nodiscard]] std::string_view name(UnacceptedTouch touch);
 
@@ -52,8 +62,9 @@ struct BootOptions {
   Bytes memory;
   std::vector<AcceptMode> modes;  ///< never empty; one run each and kernel
   FirmwareKind firmware = FirmwareKind::kNever;
-  bool hide_handshake = false;  ///< the kernel cannot find the firmware's handshake
-  bool force_accept = false;    ///< the host has the firmware accept everything, whatever its kind
+  FirmwareAccept firmware_accept;  ///< everything when `firmware` accepts all
+  bool hide_handshake = false;     ///< the kernel cannot find the firmware's handshake
+  bool force_accept = false;  ///< the host has the firmware accept everything, whatever its kind
   std::string backing = "2m";
   std::vector<std::string> kernels;  ///< never empty; paths and names as given
   std::optional<std::string> initrd;

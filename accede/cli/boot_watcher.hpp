@@ -65,6 +65,7 @@ class BootWatcher {
   enum class Point { kUp, kWork, kKexec, kSecondUp, kEnd };
 
   void handle(double now, const LauncherStarted& line);
+  void handle(double now, const FirmwarePlan& line);
   void handle(double now, const Takeover& line);
   void handle(double now, const KernelStarted& line);
   void handle(double now, const BootServicesExited& line);

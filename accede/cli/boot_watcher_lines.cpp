@@ -19,6 +19,10 @@ void BootWatcher::handle(double /*now*/, const LauncherStarted& /*line*/) {
   phase_ = "launcher";
 }
 
+void BootWatcher::handle(double /*now*/, const FirmwarePlan& line) {
+  result_.firmware_plan = line.accepts;
+}
+
 void BootWatcher::handle(double /*now*/, const Takeover& line) {
   takeover_ = line;
 }

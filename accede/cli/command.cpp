@@ -39,6 +39,7 @@ constexpr const char* kBootExamples =
     "  accede boot --memory 64G --accept lazy,eager --accept-cost 1400us\n"
     "  accede boot --kernel debian-6.1 --firmware accept-all\n"
     "  accede boot --kernel debian-6.1,debian-6.12 --firmware handshake --steps\n"
+    "  accede boot --firmware-accept min:512M --steps              less than the memory below 4G\n"
     "  accede boot --kernel ./bzImage --append 'nokaslr' --console console.log\n"
     "  accede boot --memory 12G --touch all --json\n"
     "  accede boot --kernel guest,linux --memory 12G --touch 1G     accede's own kernel and Linux\n"
@@ -50,7 +51,7 @@ constexpr const char* kBootExamples =
     "\n"
     "With --initrd the run ends when that initrd's init powers the VM off. --kexec fails when the\n"
     "second kernel does not come up, finds memory changed, or accepts memory again.\n"
-    "Not yet: --firmware-accept, --shim, --vcpus above 1, --strict, --accel kvm, --report.";
+    "Not yet: --shim, --vcpus above 1, --strict, --accel kvm, --report.";
 
 constexpr const char* kInspectExamples =
     "Examples:\n"
@@ -113,12 +114,15 @@ void add_vm_options(CLI::App& boot, RawBootOptions& raw) {
   add(boot, "--accept", raw.accept, "lazy|eager|background,...",
       "when the kernel accepts memory (background: guest only); a list compares (default lazy)");
   add(boot, "--firmware", raw.firmware, "never|accept-all|handshake",
-      "what the firmware accepts of the memory above 4G: nothing; all before the kernel starts; "
-      "all "
-      "at ExitBootServices when nobody called its protocol (default never, with snp handshake)");
-  boot.add_flag("--force-accept", raw.force_accept,
-                "the host has the firmware accept all of it before the kernel starts, whatever "
-                "its kind");
+      "when the firmware accepts what its plan leaves: never; before the kernel starts; at "
+      "ExitBootServices when nobody called its protocol (default never, with snp handshake)");
+  add(boot, "--firmware-accept", raw.firmware_accept, "below-4g|all|min:SIZE",
+      "what the firmware's plan accepts before the kernel starts: the memory below 4G; all; from "
+      "the lowest address on until SIZE is usable, and what the loader needs (default below-4g)");
+  boot.add_flag(
+      "--force-accept", raw.force_accept,
+      "the host has the firmware accept everything before the kernel starts, whatever its "
+      "kind and plan");
   add(boot, "--backing", raw.backing, "2m|4k",
       "the size in which the host backs memory (default 2m)");
   add(boot, "--accept-cost", raw.accept_cost, "real|TIME",
@@ -210,7 +214,6 @@ CLI::App* add_decode(CLI::App& app, RawDecodeOptions& raw) {
 /// Part of the contract, not built: accepted here to be answered with "not yet".
 void add_later_options(CLI::App& boot, RawBootOptions& raw) {
   constexpr const char* kHidden = "";
-  boot.add_option("--firmware-accept", raw.firmware_accept)->group(kHidden);
   boot.add_option("--strict", raw.strict)->expected(0, 1)->group(kHidden);
   boot.add_option("--report", raw.report)->group(kHidden);
   boot.add_flag("--shim", raw.shim)->group(kHidden);

@@ -19,6 +19,7 @@ Check check_platform_none(const RawBootOptions& raw) {
   const std::pair<bool, std::string_view> emulator_only[] = {
       {raw.accept.has_value() && *raw.accept != "lazy", "--accept"},
       {raw.firmware.has_value(), "--firmware"},
+      {raw.firmware_accept.has_value(), "--firmware-accept"},
       {raw.hide_handshake, "--hide-handshake"},
       {raw.force_accept, "--force-accept"},
       {raw.backing.has_value(), "--backing"},
@@ -68,8 +69,16 @@ Check check_combinations(const RawBootOptions& raw) {
   if (raw.work == "fill" && raw.touch != "all") {
     return refuse("--work fill takes all memory there is: give --touch all");
   }
-  if (raw.map_lie.value_or("none") != "none" && raw.firmware == "accept-all") {
-    return refuse("--map-lie: the lies are about unaccepted memory, and accept-all leaves none");
+  const std::string plan = raw.firmware_accept.value_or("all");
+  if (raw.firmware == "accept-all" && plan != "all") {
+    return refuse("--firmware-accept " + plan + ": --firmware accept-all accepts everything");
+  }
+  if (raw.map_lie.value_or("none") != "none" &&
+      (raw.firmware == "accept-all" || raw.firmware_accept == "all")) {
+    return refuse(
+        "--map-lie: the lies are about unaccepted memory, and " +
+        std::string{raw.firmware == "accept-all" ? "accept-all" : "--firmware-accept all"} +
+        " leaves none");
   }
   if (raw.map_lie.value_or("none") != "none" && raw.force_accept) {
     return refuse(

@@ -1,5 +1,6 @@
 #include "accede/cli/qemu_command.hpp"
 
+#include "accede/abi/fw_cfg.hpp"
 #include "accede/cli/size_text.hpp"
 #include "accede/emulator/report_layout.hpp"
 
@@ -76,6 +77,9 @@ std::vector<std::string> qemu_arguments(const std::string& program, const VmSetu
   add({"-object", "memory-backend-ram,id=ram,reserve=off,size=" + memory, "-m", memory});
   add(firmware_arguments(setup.firmware));
   add(disk_arguments(setup.partition));
+  if (setup.force_accept) {
+    add({"-fw_cfg", "name=" + std::string{abi::fw_cfg::kForceAcceptFile} + ",string=1"});
+  }
   add({"-chardev", channel("console", setup.channels.console), "-serial", "chardev:console"});
   add({"-chardev", channel("report", setup.channels.report), "-device",
        "isa-debugcon,chardev=report,iobase=" + format_hex(emulator::kReportPort)});

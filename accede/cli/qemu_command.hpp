@@ -24,6 +24,7 @@ struct VmSetup {
   Firmware firmware;                ///< `variables`, if any, is a copy that QEMU may write
   std::filesystem::path partition;  ///< directory that becomes the EFI system partition
   VmChannels channels;
+  bool force_accept = false;  ///< the firmware finds that the host wants everything accepted
 };
 
 /// The arguments, the program first. The VM never restarts: after power-off or reset it stands

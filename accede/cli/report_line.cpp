@@ -29,6 +29,14 @@ ReportLine takeover(const nlohmann::json& object) {
   return Takeover{.report_gpa = PhysAddr{*gpa}, .report_size = Bytes{*size}};
 }
 
+ReportLine firmware_plan(const nlohmann::json& object) {
+  const auto accepts = number_field(object, "accepts_bytes");
+  if (!accepts) {
+    return UnknownLine{};
+  }
+  return FirmwarePlan{.accepts = Bytes{*accepts}};
+}
+
 ReportLine kernel_returned(const nlohmann::json& object) {
   const auto status = number_field(object, "status");
   if (!status) {
@@ -55,6 +63,9 @@ ReportLine parse_report_line(std::string_view line) {
   const std::string event = text_field(*object, "event");
   if (event == "launcher") {
     return LauncherStarted{.version = text_field(*object, "version")};
+  }
+  if (event == "firmware-plan") {
+    return firmware_plan(*object);
   }
   if (event == "takeover") {
     return takeover(*object);

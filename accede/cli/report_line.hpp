@@ -13,6 +13,10 @@ namespace accede::cli {
 struct LauncherStarted {
   std::string version;
 };
+/// What the firmware's plan is.
+struct FirmwarePlan {
+  Bytes accepts;  ///< before the loader starts
+};
 struct Takeover {
   PhysAddr report_gpa;
   Bytes report_size;
@@ -40,8 +44,8 @@ struct GuestPanic {
 struct UnknownLine {};
 
 using ReportLine =
-    std::variant<UnknownLine, LauncherStarted, Takeover, KernelStarted, BootServicesExited,
-                 KernelReturned, LauncherError, Fault, GuestPanic>;
+    std::variant<UnknownLine, LauncherStarted, FirmwarePlan, Takeover, KernelStarted,
+                 BootServicesExited, KernelReturned, LauncherError, Fault, GuestPanic>;
 
 [[nodiscard]] ReportLine parse_report_line(std::string_view line);
 

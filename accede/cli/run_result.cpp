@@ -80,7 +80,8 @@ const ReportSnapshot* last_report(const RunResult& result) {
 
 bool firmware_accepts_first(const RunLabel& label) {
   return label.platform != Platform::kNone &&
-         (label.firmware == FirmwareKind::kAcceptAll || label.force_accept);
+         (label.firmware == FirmwareKind::kAcceptAll || label.force_accept ||
+          label.firmware_accept.scope == firmware::AcceptanceScope::kEverything);
 }
 
 Bytes accepted_at_exit(const RunResult& result) {
@@ -90,7 +91,8 @@ Bytes accepted_at_exit(const RunResult& result) {
     return Bytes{};
   }
   constexpr auto kFirmware = static_cast<std::size_t>(emulator::Phase::kFirmware);
-  return Bytes{report->header.counters.accepted_bytes[kFirmware]};
+  return Bytes{growth(result.firmware_plan.value_or(Bytes{}).value(),
+                      report->header.counters.accepted_bytes[kFirmware])};
 }
 
 std::optional<Bytes> lost_memory(const RunResult& result) {

@@ -40,6 +40,7 @@ struct RunLabel {
   Bytes memory;
   AcceptMode mode = AcceptMode::kLazy;
   FirmwareKind firmware = FirmwareKind::kNever;
+  FirmwareAccept firmware_accept = {};
   bool force_accept = false;  ///< the host had the firmware accept everything, whatever its kind
   std::string kernel;         ///< version, or file name
   std::optional<std::chrono::nanoseconds> accept_cost;
@@ -55,6 +56,8 @@ struct RunResult {
   std::string message;  ///< of a panic or of what else went wrong; may be empty
   /// Why the launcher or the emulator could not go on: then there is nothing to measure.
   std::optional<std::string> launcher_error;
+  /// What the firmware said it accepts before the loader starts.
+  std::optional<Bytes> firmware_plan;
 
   // Seconds since QEMU was started.
   std::optional<double> kernel_started;  ///< the loader or the kernel's EFI stub began

@@ -70,6 +70,7 @@ RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
       .memory = options.memory,
       .mode = plan.mode,
       .firmware = options.firmware,
+      .firmware_accept = options.firmware_accept,
       .force_accept = options.force_accept,
       .kernel = plan.image.version.empty() ? plan.kernel.filename().string() : plan.image.version,
       .accept_cost = options.accept_cost,
@@ -113,9 +114,7 @@ std::string launcher_config(const BootOptions& options, const RunPlan& plan) {
   set("platform", name(options.platform));
   if (options.platform != Platform::kNone) {
     set("firmware", name(options.firmware));
-    if (options.force_accept) {
-      set("force-accept", "on");
-    }
+    set("firmware-accept", name(options.firmware_accept));
     if (options.hide_handshake) {
       set("hide-handshake", "on");
     }

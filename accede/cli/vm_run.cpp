@@ -124,7 +124,8 @@ std::expected<void, Failure> VmRun::start() {
                       .partition = files_.partition,
                       .channels = {.console = console_.theirs.get(),
                                    .report = report_.theirs.get(),
-                                   .control = control_.theirs.get()}};
+                                   .control = control_.theirs.get()},
+                      .force_accept = options_.force_accept};
   started_ = Clock::now();
   auto child = ChildProcess::start(
       {.arguments = qemu_arguments(context_.tools.qemu, setup),

@@ -1,6 +1,7 @@
 #include "accede/efi/firmware_part.hpp"
 
 #include "accede/efi/snp_tables.hpp"
+#include "accede/efi/unaccepted_map.hpp"
 #include "accede/emulator/hypercall.hpp"
 
 #include <algorithm>
@@ -73,12 +74,12 @@ Status ACCEDE_EFIAPI allow_unaccepted_memory(MemoryAcceptanceHandshake* self) {
 
 Handshake g_handshake{.protocol = {.allow_unaccepted_memory = allow_unaccepted_memory}};
 
-/// What of the plan no loader had accepted.
-Result<void> accept_all(MachinePlatform& platform, const MemoryPlan& plan) {
+/// What of `memory` no loader had accepted.
+Result<void> accept_all(MachinePlatform& platform, const RangeList& memory) {
   const auto accept = [&](PhysRange part) { return platform.accept(part).has_value(); };
-  for (const PhysRange& range : plan.pending_ranges()) {
+  for (const PhysRange& range : memory.view()) {
     if (!for_each_gap(range, g_acceptor.accepted.view(), accept)) {
-      return std::unexpected{Failure{"the firmware could not accept all memory"sv}};
+      return std::unexpected{Failure{"the firmware could not accept memory"sv}};
     }
   }
   return {};
@@ -94,7 +95,7 @@ LateAcceptance g_late;
 
 void accept_all_at_exit() {
   emulator::announce_firmware_accepts(true);
-  if (const auto accepted = accept_all(*g_late.platform, *g_late.plan); !accepted) {
+  if (const auto accepted = accept_all(*g_late.platform, g_late.plan->left); !accepted) {
     g_late.firmware->give_up(accepted.error());
   }
   emulator::announce_firmware_accepts(false);
@@ -102,20 +103,19 @@ void accept_all_at_exit() {
 
 }  // namespace
 
-firmware::Negotiation negotiation_of(const LauncherConfig& config) {
-  return firmware::Negotiation{config.firmware, config.force_accept
-                                                    ? firmware::HostWish::kForceAcceptAll
-                                                    : firmware::HostWish::kNone};
+firmware::Negotiation negotiation_of(const LauncherConfig& config, firmware::HostWish wish) {
+  return firmware::Negotiation{config.firmware, wish, config.accept_scope};
 }
 
 Result<void> play_firmware(const Firmware& firmware, const LauncherConfig& config,
                            const MemoryPlan& plan, MachinePlatform& platform,
                            firmware::Negotiation& negotiation) {
+  if (auto accepted = accept_all(platform, plan.accepted); !accepted) {
+    return accepted;
+  }
   if (!negotiation.accepts_at_start()) {
     g_late = {.firmware = &firmware, .plan = &plan, .platform = &platform};
     show_as_unaccepted(firmware, config.map_lie, negotiation, accept_all_at_exit);
-  } else if (auto accepted = accept_all(platform, plan); !accepted) {
-    return accepted;
   }
   if (platform.is_snp()) {
     if (auto installed = install_snp_tables(firmware, read_cpuid); !installed) {

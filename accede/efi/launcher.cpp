@@ -1,15 +1,18 @@
 // BOOTX64.EFI: makes the machine a confidential guest, plays its firmware's part, starts the
 // kernel.
 
+#include "accede/efi/boot_volume.hpp"
 #include "accede/efi/firmware.hpp"
 #include "accede/efi/firmware_part.hpp"
+#include "accede/efi/fw_cfg.hpp"
 #include "accede/efi/ghcb_page.hpp"
-#include "accede/efi/high_memory.hpp"
 #include "accede/efi/kernel_start.hpp"
 #include "accede/efi/launcher_config.hpp"
 #include "accede/efi/machine_protocol.hpp"
+#include "accede/efi/memory_plan.hpp"
 #include "accede/efi/platform.hpp"
 #include "accede/efi/start_emulator.hpp"
+#include "accede/efi/unaccepted_map.hpp"
 #include "accede/emulator/hypercall.hpp"
 
 namespace accede::efi {
@@ -24,26 +27,65 @@ bool is_snp(const LauncherConfig& config) {
   return config.platform == LauncherConfig::Platform::kSnp;
 }
 
+/// The ports of QEMU's configuration device.
+struct MachinePorts {
+  void select(std::uint16_t item) const { emulator::cpu::out16(abi::fw_cfg::kSelectorPort, item); }
+  [[nodiscard]] std::uint8_t next_byte() const {
+    return emulator::cpu::in8(abi::fw_cfg::kDataPort);
+  }
+};
+
+/// 0 for a file that is not there: whoever needs it says so.
+Bytes size_of_file(const Firmware& firmware, std::string_view path) {
+  const auto volume = BootVolume::open(firmware);
+  if (!volume || path.empty()) {
+    return Bytes{};
+  }
+  const auto file = volume->open_file(path);
+  return Bytes{file ? file->bytes() : 0};
+}
+
+/// What is allocated between here and the kernel's first accept: files and images in them. A kernel
+/// is there as a file, as an image, and unpacked where it runs; Debian's unpack to less than four
+/// times their size. An initrd is there as our copy and as the kernel's.
+Bytes loader_room(const Firmware& firmware, const LauncherConfig& config) {
+  const Bytes programs =
+      size_of_file(firmware, config.kernel) + size_of_file(firmware, config.loader);
+  return programs * 8 + size_of_file(firmware, config.initrd) * 2 + 32_MiB;
+}
+
 /// What was decided before the take-over.
 struct Preparation {
   MemoryPlan memory;
   std::optional<GhcbRoom> ghcb;  ///< for an SNP guest
 };
 
+FirmwareGoal goal_of(const Firmware& firmware, const LauncherConfig& config,
+                     const firmware::Negotiation& negotiation) {
+  using firmware::AcceptanceScope;
+  if (negotiation.accepts_at_start()) {
+    return {.scope = AcceptanceScope::kEverything, .at_least = {}, .loader_room = {}};
+  }
+  return {.scope = config.accept_scope,
+          .at_least = Bytes{config.accept_at_least},
+          .loader_room = loader_room(firmware, config)};
+}
+
+void report_plan(const MemoryPlan& plan) {
+  emulator::JsonLine line{"firmware-plan"sv};
+  Firmware::report(line.number("accepts_bytes"sv, plan.accepted.size().value())
+                       .number("leaves_bytes"sv, plan.left.size().value()));
+}
+
 /// From the plain machine to a guest of the emulator that has not accepted the pending memory. All
 /// that the guest needs of the firmware before it accepts is taken here.
 Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig& config,
                                  const firmware::Negotiation& negotiation) {
-  Result<MemoryPlan> plan = survey_memory(firmware);
-  if (!plan) {
-    return std::unexpected{plan.error()};
+  const Result<RangeList> ram = survey_ram(firmware);
+  if (!ram) {
+    return std::unexpected{ram.error()};
   }
-  if (!negotiation.accepts_at_start()) {
-    if (auto claimed = claim_pending(firmware, *plan); !claimed) {
-      return std::unexpected{claimed.error()};
-    }
-  }
-  const Result<PlacedEmulator> placed = place_emulator(firmware, config, *plan);
+  const Result<PlacedEmulator> placed = place_emulator(firmware, config, *ram);
   if (!placed) {
     return std::unexpected{placed.error()};
   }
@@ -55,16 +97,17 @@ Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig&
     }
     ghcb = *reserved;
   }
-  if (negotiation.accepts_at_start()) {
-    // Memory was allocated since, perhaps above 4 GiB: what is free there now becomes pending, and
-    // nobody runs who could allocate it before it is accepted. What is RAM has not changed.
-    const Result<MemoryPlan> now = survey_memory(firmware);
-    if (!now) {
-      return std::unexpected{now.error()};
-    }
-    plan->pending = now->pending;
-    plan->pending_count = now->pending_count;
+  // Last: what is free now becomes pending. Nobody runs who could allocate what the firmware
+  // accepts before it has, and what it leaves is claimed.
+  const Result<MemoryPlan> plan =
+      plan_memory(firmware, *ram, goal_of(firmware, config, negotiation));
+  if (!plan) {
+    return std::unexpected{plan.error()};
   }
+  if (auto claimed = claim_left(firmware, *plan); !claimed) {
+    return std::unexpected{claimed.error()};
+  }
+  report_plan(*plan);
   if (auto entered = enter_emulator(*placed, config, *plan); !entered) {
     return std::unexpected{entered.error()};
   }
@@ -145,7 +188,7 @@ Result<std::uint64_t> start(const Firmware& firmware, const LauncherConfig& conf
 
 /// As start(), on the configured confidential platform.
 Result<std::uint64_t> start_confidential(const Firmware& firmware, const LauncherConfig& config) {
-  firmware::Negotiation negotiation = negotiation_of(config);
+  firmware::Negotiation negotiation = negotiation_of(config, read_host_wish(MachinePorts{}));
   const Result<Preparation> prepared = become_guest(firmware, config, negotiation);
   if (!prepared) {
     return std::unexpected{prepared.error()};

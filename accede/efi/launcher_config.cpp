@@ -9,6 +9,7 @@
 namespace accede::efi {
 
 using namespace std::string_view_literals;
+using accede::firmware::AcceptanceScope;
 namespace {
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
@@ -73,6 +74,19 @@ constexpr std::array<Word<MapLie>, 7> kLies{{{"none"sv, MapLie::kNone},
                                              {"grow"sv, MapLie::kGrow},
                                              {"no-table"sv, MapLie::kNoTable}}};
 
+/// `all`, `below-4g`, `min:BYTES`.
+bool parse_scope(std::string_view value, LauncherConfig& config) {
+  constexpr std::array<Word<AcceptanceScope>, 2> kScopes{
+      {{"all"sv, AcceptanceScope::kEverything}, {"below-4g"sv, AcceptanceScope::kBelow4G}}};
+  constexpr std::string_view kAtLeast = "min:"sv;
+  if (!value.starts_with(kAtLeast)) {
+    return parse_word(value, kScopes, config.accept_scope);
+  }
+  config.accept_scope = AcceptanceScope::kAtLeast;
+  value.remove_prefix(kAtLeast.size());
+  return parse_bounded(value, std::numeric_limits<std::uint64_t>::max(), config.accept_at_least);
+}
+
 /// False when `value` is none that the key takes; nothing when the key is unknown.
 std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::string_view value) {
   if (key == "platform"sv) {
@@ -81,8 +95,8 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
   if (key == "firmware"sv) {
     return parse_word(value, kFirmwares, config.firmware);
   }
-  if (key == "force-accept"sv) {
-    return parse_choice(value, "on"sv, "off"sv, config.force_accept);
+  if (key == "firmware-accept"sv) {
+    return parse_scope(value, config);
   }
   if (key == "hide-handshake"sv) {
     return parse_choice(value, "on"sv, "off"sv, config.hide_handshake);

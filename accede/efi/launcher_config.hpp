@@ -1,6 +1,7 @@
 // The launcher's configuration file, docs/emulator.md.
 #pragma once
 
+#include "accede/firmware/acceptance_plan.hpp"
 #include "accede/firmware/negotiation.hpp"
 
 #include <cstdint>
@@ -30,8 +31,9 @@ struct LauncherConfig {
 
   Platform platform = Platform::kTdx;
   Firmware firmware = Firmware::kNever;
-  /// The host insists that the firmware accepts everything before a loader starts.
-  bool force_accept = false;
+  /// How much the firmware accepts before a loader starts, unless it accepts all.
+  accede::firmware::AcceptanceScope accept_scope = accede::firmware::AcceptanceScope::kBelow4G;
+  std::uint64_t accept_at_least = 0;  ///< bytes, for AcceptanceScope::kAtLeast
   /// A kernel cannot find the handshake, and so does not promise anything.
   bool hide_handshake = false;
   bool back_with_4k = false;

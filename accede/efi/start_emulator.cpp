@@ -41,8 +41,8 @@ LaunchInfo describe_launch(const PlacedEmulator& placed, const LauncherConfig& c
                            const MemoryPlan& plan) {
   LaunchInfo info{};
   info.version = LaunchInfo::kVersion;
-  info.ram_count = copy_ranges(plan.ram_ranges(), info.ram);
-  info.pending_count = copy_ranges(plan.pending_ranges(), info.pending);
+  info.ram_count = copy_ranges(plan.ram.view(), info.ram);
+  info.pending_count = copy_ranges(plan.pending.view(), info.pending);
   info.back_with_4k = config.back_with_4k ? 1 : 0;
   info.log_events = config.log_events ? 1 : 0;
   info.personality = personality_of(config);
@@ -56,11 +56,18 @@ LaunchInfo describe_launch(const PlacedEmulator& placed, const LauncherConfig& c
 
 /// Reserved memory of at least `bytes`, in whole 2 MiB pages so that hiding it splits no page.
 Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
+  using enum abi::efi::AllocateType;
   const Bytes size = PhysAddr{bytes.value()}.align_up(2_MiB) - PhysAddr{0};
   std::uint64_t address = 0;
-  const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAnyPages,
-                                                       abi::efi::MemoryType::kReserved,
-                                                       (size + 2_MiB).value() / 4096, &address);
+  Status status = Status::kOutOfResources;
+  for (const abi::efi::AllocateType how : {kMaxAddress, kAnyPages}) {
+    address = (4_GiB).value() - 1;
+    status = firmware.boot().allocate_pages(how, abi::efi::MemoryType::kReserved,
+                                            (size + 2_MiB).value() / 4096, &address);
+    if (!is_error(status)) {
+      break;
+    }
+  }
   if (is_error(status)) {
     return std::unexpected{Failure{"no memory for the emulator"sv, status}};
   }
@@ -70,19 +77,15 @@ Result<PhysRange> reserve(const Firmware& firmware, Bytes bytes) {
 }  // namespace
 
 Result<PlacedEmulator> place_emulator(const Firmware& firmware, const LauncherConfig& config,
-                                      const MemoryPlan& plan) {
+                                      const RangeList& ram) {
   const auto file = FlatImageFile::parse(image_file());
   if (!file) {
     return std::unexpected{Failure{to_string(file.error().kind)}};
   }
-  Bytes ram;
-  for (const PhysRange& range : plan.ram_ranges()) {
-    ram += range.size();
-  }
-  const PhysAddr ram_end = plan.ram_ranges().back().end();
+  const PhysAddr ram_end = ram.view().back().end();
   const Result<PhysRange> hidden =
-      reserve(firmware, file->memory_bytes() +
-                            emulator::emulator_storage(ram, ram_end, personality_of(config)));
+      reserve(firmware, file->memory_bytes() + emulator::emulator_storage(ram.size(), ram_end,
+                                                                          personality_of(config)));
   if (!hidden) {
     return std::unexpected{hidden.error()};
   }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "accede/efi/firmware.hpp"
-#include "accede/efi/high_memory.hpp"
 #include "accede/efi/launcher_config.hpp"
+#include "accede/efi/memory_plan.hpp"
 
 namespace accede::efi {
 
@@ -16,10 +16,11 @@ struct PlacedEmulator {
 };
 
 /// Puts the emulator image that is part of this program into reserved memory that is large enough
-/// for a machine with the RAM of `plan` and the platform of `config`.
+/// for a machine with that RAM and the platform of `config`; below 4 GiB if it fits there, where no
+/// memory is missed that a kernel would have to accept.
 [[nodiscard]] Result<PlacedEmulator> place_emulator(const Firmware& firmware,
                                                     const LauncherConfig& config,
-                                                    const MemoryPlan& plan);
+                                                    const RangeList& ram);
 
 /// Starts the emulator. When this returns a value, the caller is its guest, on the platform of
 /// `config`, that has not accepted the pending memory of `plan`.

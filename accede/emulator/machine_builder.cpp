@@ -27,6 +27,11 @@ bool build_view(MachineParts& parts, Bytes table_bytes, ViewBit view_bit) {
   if (parts.attributes == nullptr || touched == nullptr || !root) {
     return false;
   }
+  // Firmware ran below 4 GiB before anything was pending there: what it gave back is not zero.
+  constexpr auto kLow = PhysRange::make(PhysAddr{}, 4_GiB);
+  for (const PhysRange& pending : parts.pending) {
+    touched->mark(pending.intersect(*kLow));
+  }
   parts.tables = arena.create<NestedPageTable>(kIdentity, *pool, *root, view_bit);
   if (parts.tables == nullptr) {
     return false;

@@ -7,8 +7,8 @@ namespace {
 
 using State = Negotiation::State;
 
-State first_state(FirmwareKind kind, HostWish wish) {
-  if (wish == HostWish::kForceAcceptAll) {
+State first_state(FirmwareKind kind, HostWish wish, AcceptanceScope scope) {
+  if (wish == HostWish::kForceAcceptAll || scope == AcceptanceScope::kEverything) {
     return State::kAcceptedAtStart;
   }
   switch (kind) {
@@ -24,8 +24,8 @@ State first_state(FirmwareKind kind, HostWish wish) {
 
 }  // namespace
 
-Negotiation::Negotiation(FirmwareKind kind, HostWish wish)
-    : kind_{kind}, state_{first_state(kind, wish)} {}
+Negotiation::Negotiation(FirmwareKind kind, HostWish wish, AcceptanceScope scope)
+    : kind_{kind}, state_{first_state(kind, wish, scope)} {}
 
 void Negotiation::allow_unaccepted() {
   if (state_ == State::kUndecided) {

@@ -2,6 +2,8 @@
 // ExitBootServices.
 #pragma once
 
+#include "accede/firmware/acceptance_plan.hpp"
+
 #include <cstdint>
 
 namespace accede::firmware {
@@ -48,7 +50,10 @@ class Negotiation {
     kLeft,
   };
 
-  explicit Negotiation(FirmwareKind kind, HostWish wish = HostWish::kNone);
+  /// `scope`: what the firmware accepts before a loader starts, if neither its kind nor the host
+  /// says everything.
+  explicit Negotiation(FirmwareKind kind, HostWish wish = HostWish::kNone,
+                       AcceptanceScope scope = AcceptanceScope::kBelow4G);
 
   [[nodiscard]] State state() const { return state_; }
   /// Everything has to be accepted before a loader is started.

@@ -107,6 +107,42 @@ INSTANTIATE_TEST_SUITE_P(
                   raw.platform = "none";
                 },
                 "--map-lie"},
+        BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "some"; },
+                "--firmware-accept 'some': expected all, below-4g, or min:SIZE"},
+        BadCase{"FirmwareAcceptEmpty", [](auto& raw) { raw.firmware_accept = ""; },
+                "--firmware-accept ''"},
+        BadCase{"FirmwareAcceptSize", [](auto& raw) { raw.firmware_accept = "min:much"; },
+                "--firmware-accept 'min:much'"},
+        BadCase{"FirmwareAcceptNoSize", [](auto& raw) { raw.firmware_accept = "min:"; },
+                "--firmware-accept 'min:'"},
+        BadCase{"FirmwareAcceptNothing", [](auto& raw) { raw.firmware_accept = "min:0"; },
+                "--firmware-accept 'min:0'"},
+        BadCase{"FirmwareAcceptMore", [](auto& raw) { raw.firmware_accept = "min:5G"; },
+                "--firmware-accept min:5G: more than the VM's memory"},
+        BadCase{"FirmwareAcceptsAllAndLess",
+                [](auto& raw) {
+                  raw.firmware = "accept-all";
+                  raw.firmware_accept = "min:512M";
+                },
+                "--firmware-accept min:512M: --firmware accept-all accepts everything"},
+        BadCase{"FirmwareAcceptsAllAndBelow4G",
+                [](auto& raw) {
+                  raw.firmware = "accept-all";
+                  raw.firmware_accept = "below-4g";
+                },
+                "--firmware-accept below-4g: --firmware accept-all"},
+        BadCase{"FirmwareAcceptNone",
+                [](auto& raw) {
+                  raw.platform = "none";
+                  raw.firmware_accept = "min:512M";
+                },
+                "--firmware-accept: --platform none"},
+        BadCase{"MapLieFirmwareAccept",
+                [](auto& raw) {
+                  raw.map_lie = "wrap";
+                  raw.firmware_accept = "all";
+                },
+                "--firmware-accept all leaves none"},
         BadCase{"MapHolesMany", [](auto& raw) { raw.map_holes = "1001"; }, "0 to 1000"},
         BadCase{"TouchMore", [](auto& raw) { raw.touch = "5G"; }, "more than the VM"},
         BadCase{"AppendLines", [](auto& raw) { raw.append = "a\nkernel=x"; }, "control characters"},
@@ -115,9 +151,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     NotYet, BootOptionsBad,
-    ::testing::Values(BadCase{"FirmwareAccept", [](auto& raw) { raw.firmware_accept = "below-4g"; },
-                              "--firmware-accept: not yet"},
-                      BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
+    ::testing::Values(BadCase{"Shim", [](auto& raw) { raw.shim = true; }, "--shim: not yet"},
                       BadCase{"Vcpus", [](auto& raw) { raw.vcpus = "4"; }, "not yet"},
                       BadCase{"Strict", [](auto& raw) { raw.strict = ""; }, "--strict: not yet"},
                       BadCase{"Kvm", [](auto& raw) { raw.accel = "kvm"; }, "--accel kvm: not yet"},
@@ -387,6 +421,37 @@ TEST(BootOptions, WordsAreTheContracts) {
   EXPECT_EQ(name(AcceptMode::kBackground), "background");
   EXPECT_EQ(name(LoaderKind::kStub), "stub");
   EXPECT_EQ(name(LoaderKind::kAccede), "accede");
+}
+
+TEST(BootOptions, TheFirmwareAcceptsWhatIsBelow4GUnlessItIsTold) {
+  using enum firmware::AcceptanceScope;
+  const auto accept = [](const RawBootOptions& raw) {
+    const auto options = check_boot_options(raw);
+    EXPECT_TRUE(options);
+    return options ? options->firmware_accept : FirmwareAccept{};
+  };
+  RawBootOptions raw;
+  EXPECT_EQ(accept(raw).scope, kBelow4G);
+  raw.firmware = "accept-all";
+  EXPECT_EQ(accept(raw).scope, kEverything) << "the kind implies the plan";
+  raw.firmware_accept = "all";
+  EXPECT_EQ(accept(raw).scope, kEverything);
+  for (const char* const kind : {"never", "handshake"}) {
+    raw.firmware = kind;
+    raw.firmware_accept = "all";
+    EXPECT_EQ(accept(raw).scope, kEverything) << kind;
+    raw.firmware_accept = "min:512M";
+    EXPECT_EQ(accept(raw), (FirmwareAccept{.scope = kAtLeast, .at_least = Bytes{512U << 20}}));
+  }
+  raw.force_accept = true;
+  EXPECT_EQ(accept(raw).scope, kAtLeast) << "the host's wish is not the firmware's plan";
+}
+
+TEST(BootOptions, ThePlansOfFirmwareHaveTheWordsOfTheConfiguration) {
+  using enum firmware::AcceptanceScope;
+  EXPECT_EQ(name(FirmwareAccept{.scope = kEverything, .at_least = {}}), "all");
+  EXPECT_EQ(name(FirmwareAccept{}), "below-4g");
+  EXPECT_EQ(name(FirmwareAccept{.scope = kAtLeast, .at_least = Bytes{1U << 20}}), "min:1048576");
 }
 
 TEST(KindFits, OnlyABzImageStartsFromOurLoader) {

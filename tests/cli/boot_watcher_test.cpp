@@ -81,6 +81,14 @@ TEST(BootWatcher, FollowsABootToPowerOff) {
   EXPECT_THAT(result.warnings, IsEmpty());
 }
 
+TEST(BootWatcher, KeepsWhatTheFirmwareSaidOfItsPlan) {
+  BootWatcher watcher{test::made_up_result().label, {}};
+  watcher.report_line(1.0, R"({"event":"firmware-plan","accepts_bytes":4096,"leaves_bytes":8192})");
+  watcher.report_line(1.1, R"({"event":"firmware-plan","accepts_bytes":"many"})");
+  watcher.timed_out(2.0, "");
+  EXPECT_EQ(watcher.take_result().firmware_plan, Bytes{4096}) << "a broken line says nothing";
+}
+
 TEST(BootWatcher, AResetAfterTheWorkIsDoneIsFine) {
   BootWatcher watcher = in_kernel();
   watcher.console_line(5.0, kUp);

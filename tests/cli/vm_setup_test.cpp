@@ -132,32 +132,55 @@ TEST(LauncherConfig, SaysEverythingOfTheContract) {
   raw.unaccepted_touch = "exception";
   raw.no_events = true;
   const std::string text = launcher_config(options(raw), linux_plan());
-  EXPECT_THAT(text, StartsWith("platform=tdx\nfirmware=accept-all\nbacking=4k\n"
-                               "accept-cost-ns=1400000\nevents=off\nunaccepted-touch=exception\n"
-                               "kernel=\\accede\\kernel.efi\ninitrd=\\accede\\initrd\n"
-                               "append=console=ttyS0"));
+  EXPECT_THAT(
+      text,
+      StartsWith("platform=tdx\nfirmware=accept-all\nfirmware-accept=all\n"
+                 "backing=4k\naccept-cost-ns=1400000\nevents=off\nunaccepted-touch=exception\n"
+                 "kernel=\\accede\\kernel.efi\ninitrd=\\accede\\initrd\n"
+                 "append=console=ttyS0"));
 }
 
-TEST(LauncherConfig, HidesTheHandshakeAndForcesAcceptanceOnlyWhenAskedTo) {
+TEST(LauncherConfig, HidesTheHandshakeOnlyWhenAskedTo) {
   RawBootOptions raw;
   raw.firmware = "handshake";
   EXPECT_THAT(launcher_config(options(raw), linux_plan()),
-              AllOf(HasSubstr("\nfirmware=handshake\n"), Not(HasSubstr("hide-handshake")),
-                    Not(HasSubstr("force-accept"))));
+              AllOf(HasSubstr("\nfirmware=handshake\n"), Not(HasSubstr("hide-handshake"))));
   raw.hide_handshake = true;
-  raw.force_accept = true;
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()), HasSubstr("\nhide-handshake=on\n"));
+}
+
+TEST(LauncherConfig, SaysHowMuchTheFirmwareAccepts) {
+  RawBootOptions raw;
+  raw.firmware_accept = "min:512M";
   EXPECT_THAT(launcher_config(options(raw), linux_plan()),
-              AllOf(HasSubstr("\nhide-handshake=on\n"), HasSubstr("\nforce-accept=on\n")));
+              HasSubstr("\nfirmware-accept=min:536870912\n"));
+  EXPECT_EQ(label_of(options(raw), linux_plan()).firmware_accept, options(raw).firmware_accept);
+}
+
+TEST(LauncherConfig, DoesNotSayWhatTheHostWants) {
+  RawBootOptions raw;
+  raw.force_accept = true;
+  EXPECT_EQ(launcher_config(options(raw), linux_plan()), launcher_config(options(), linux_plan()));
   EXPECT_TRUE(label_of(options(raw), linux_plan()).force_accept);
+}
+
+TEST(QemuCommand, TellsTheFirmwareThatTheHostWantsEverythingAccepted) {
+  VmSetup setup{.memory = Bytes{4ULL << 30},
+                .firmware = {.code = "/f/OVMF.fd", .variables = std::nullopt},
+                .partition = "/tmp",
+                .channels = {.console = 5, .report = 6, .control = 7}};
+  EXPECT_THAT(qemu_arguments("qemu", setup), Not(Contains("-fw_cfg")));
+  setup.force_accept = true;
+  EXPECT_THAT(qemu_arguments("qemu", setup),
+              AllOf(Contains("-fw_cfg"), Contains("name=opt/org.accede/force-accept,string=1")));
 }
 
 TEST(LauncherConfig, NamesThePlatformOfAnSnpGuest) {
   RawBootOptions raw;
   raw.platform = "snp";
-  EXPECT_THAT(
-      launcher_config(options(raw), linux_plan()),
-      StartsWith("platform=snp\nfirmware=handshake\nbacking=2m\naccept-cost-ns=0\nevents=on\n"
-                 "unaccepted-touch=stop\n"));
+  EXPECT_THAT(launcher_config(options(raw), linux_plan()),
+              StartsWith("platform=snp\nfirmware=handshake\nfirmware-accept=below-4g\nbacking=2m\n"
+                         "accept-cost-ns=0\nevents=on\nunaccepted-touch=stop\n"));
 }
 
 TEST(LauncherConfig, WithoutEmulatorThereIsNothingToConfigure) {

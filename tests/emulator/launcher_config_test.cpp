@@ -27,7 +27,7 @@ TEST(LauncherConfig, HasTheDefaultsOfTheContract) {
     const LauncherConfig config = good(text);
     EXPECT_EQ(config.platform, LauncherConfig::Platform::kTdx);
     EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kNever);
-    EXPECT_FALSE(config.force_accept);
+    EXPECT_EQ(config.accept_scope, firmware::AcceptanceScope::kBelow4G);
     EXPECT_FALSE(config.hide_handshake);
     EXPECT_FALSE(config.back_with_4k);
     EXPECT_TRUE(config.log_events);
@@ -65,12 +65,19 @@ TEST(LauncherConfig, TakesTheOtherWordOfEveryChoice) {
 }
 
 TEST(LauncherConfig, TakesTheFirmwareWithTheHandshake) {
-  const LauncherConfig config = good("firmware=handshake\nhide-handshake=on\nforce-accept=on");
+  const LauncherConfig config = good("firmware=handshake\nhide-handshake=on");
   EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kHandshake);
   EXPECT_TRUE(config.hide_handshake);
-  EXPECT_TRUE(config.force_accept);
   EXPECT_FALSE(good("hide-handshake=on\nhide-handshake=off").hide_handshake);
-  EXPECT_FALSE(good("force-accept=on\nforce-accept=off").force_accept);
+}
+
+TEST(LauncherConfig, TakesHowMuchTheFirmwareAccepts) {
+  using enum firmware::AcceptanceScope;
+  EXPECT_EQ(good("firmware-accept=all").accept_scope, kEverything);
+  EXPECT_EQ(good("firmware-accept=min:5\nfirmware-accept=below-4g").accept_scope, kBelow4G);
+  const LauncherConfig least = good("firmware-accept=min:536870912");
+  EXPECT_EQ(least.accept_scope, kAtLeast);
+  EXPECT_EQ(least.accept_at_least, 536'870'912U);
 }
 
 TEST(LauncherConfig, TakesTheOtherConfidentialPlatform) {
@@ -100,17 +107,33 @@ TEST(LauncherConfig, RefusesALineWithoutEqualsSign) {
 TEST(LauncherConfig, RefusesAnUnknownKey) {
   expect_error("\n# x\ncolour=red\n", Kind::kUnknownKey, 3);
   expect_error("=x", Kind::kUnknownKey, 1);
+  expect_error("force-accept=on", Kind::kUnknownKey, 1);  // the host says that by fw_cfg
   expect_error(" append=x", Kind::kUnknownKey, 1);
   expect_error("APPEND=x", Kind::kUnknownKey, 1);
 }
 
 TEST(LauncherConfig, RefusesAValueThatAKeyDoesNotTake) {
-  for (const std::string_view line :
-       {"platform=sev", "platform=", "firmware=sometimes", "force-accept=1",
-        "hide-handshake=", "backing=1g", "events=yes", "unaccepted-touch=1", "unaccepted-touch=on",
-        "kernel=", "accept-cost-ns=", "accept-cost-ns=-1", "accept-cost-ns=1.5",
-        "accept-cost-ns=1ms", "accept-cost-ns=0x10", "accept-cost-ns=1000000001",
-        "accept-cost-ns=99999999999999999999999"}) {
+  for (const std::string_view line : {"platform=sev",
+                                      "platform=",
+                                      "firmware=sometimes",
+                                      "firmware-accept=",
+                                      "firmware-accept=min:",
+                                      "firmware-accept=min:512M",
+                                      "firmware-accept=min:-1",
+                                      "firmware-accept=ALL",
+                                      "hide-handshake=",
+                                      "backing=1g",
+                                      "events=yes",
+                                      "unaccepted-touch=1",
+                                      "unaccepted-touch=on",
+                                      "kernel=",
+                                      "accept-cost-ns=",
+                                      "accept-cost-ns=-1",
+                                      "accept-cost-ns=1.5",
+                                      "accept-cost-ns=1ms",
+                                      "accept-cost-ns=0x10",
+                                      "accept-cost-ns=1000000001",
+                                      "accept-cost-ns=99999999999999999999999"}) {
     expect_error(line, Kind::kBadValue, 1);
   }
 }

@@ -131,6 +131,26 @@ TEST(Negotiation, TheHostsFlagNeverMakesFirmwareAcceptLess) {
   }
 }
 
+TEST(Negotiation, FirmwareWhosePlanIsEverythingLeavesNothingWhateverItsKind) {
+  for (const FirmwareKind kind :
+       {FirmwareKind::kNever, FirmwareKind::kAcceptAll, FirmwareKind::kHandshake}) {
+    const Negotiation it{kind, HostWish::kNone, AcceptanceScope::kEverything};
+    EXPECT_EQ(it.state(), State::kAcceptedAtStart);
+    EXPECT_EQ(it.has_handshake(), kind == FirmwareKind::kHandshake);
+    EXPECT_EQ(it.exit_called(), ExitStep::kGoOn);
+  }
+}
+
+TEST(Negotiation, APlanThatLeavesMemoryChangesNothing) {
+  for (const FirmwareKind kind : {FirmwareKind::kNever, FirmwareKind::kHandshake}) {
+    for (const AcceptanceScope scope : {AcceptanceScope::kBelow4G, AcceptanceScope::kAtLeast}) {
+      EXPECT_EQ((Negotiation{kind, HostWish::kNone, scope}.state()), Negotiation{kind}.state());
+    }
+    const Negotiation forced{kind, HostWish::kForceAcceptAll, AcceptanceScope::kAtLeast};
+    EXPECT_TRUE(forced.accepts_at_start()) << "the host asks for more than the plan";
+  }
+}
+
 TEST(NegotiationDeathTest, NobodyAcceptsAtExitWhoWasNotAskedTo) {
   EXPECT_DEATH(allowed().accepted_at_exit(), "");
   EXPECT_DEATH(accepted_at_exit().accepted_at_exit(), "");

@@ -1,7 +1,4 @@
-#include "accede/efi/high_memory.hpp"
-
-#include <algorithm>
-#include <atomic>
+#include "accede/efi/unaccepted_map.hpp"
 
 namespace accede::efi {
 
@@ -10,51 +7,8 @@ namespace {
 
 using abi::efi::BootServices;
 using abi::efi::MemoryDescriptor;
-using abi::efi::MemoryMapView;
 using abi::efi::MemoryType;
 using abi::efi::Status;
-
-/// Our memory type for claimed memory: in the range that UEFI leaves to OS loaders.
-constexpr auto kClaimed = static_cast<MemoryType>(0x8000'ACCE);
-
-bool is_ram(std::uint32_t type) {
-  switch (static_cast<MemoryType>(type)) {
-    case MemoryType::kLoaderCode:
-    case MemoryType::kLoaderData:
-    case MemoryType::kBootServicesCode:
-    case MemoryType::kBootServicesData:
-    case MemoryType::kRuntimeServicesCode:
-    case MemoryType::kRuntimeServicesData:
-    case MemoryType::kConventional:
-    case MemoryType::kAcpiReclaim:
-    case MemoryType::kAcpiNvs:
-      return true;
-    default:
-      return type >= 0x7000'0000;  // OEM and loader types are RAM somebody allocated
-  }
-}
-
-/// Adds `range`, merged with the last one when they touch. The map comes sorted from edk2; where
-/// it does not, the insertion keeps the list sorted.
-bool add(std::array<PhysRange, 64>& list, std::size_t& count, PhysRange range) {
-  std::size_t place = count;
-  while (place != 0 && range.begin() < list[place - 1].begin()) {
-    --place;
-  }
-  if (place != 0 && list[place - 1].end() == range.begin()) {
-    list[place - 1] = *PhysRange::make(list[place - 1].begin(), range.end());
-    return true;
-  }
-  if (count == list.size()) {
-    return false;
-  }
-  std::copy_backward(list.begin() + static_cast<std::ptrdiff_t>(place),
-                     list.begin() + static_cast<std::ptrdiff_t>(count),
-                     list.begin() + static_cast<std::ptrdiff_t>(count + 1));
-  list[place] = range;
-  ++count;
-  return true;
-}
 
 // A UEFI service has no context argument: what the wrappers need must be a variable of the image.
 BootServices::GetMemoryMapFn g_get_memory_map = nullptr;
@@ -142,55 +96,6 @@ Status ACCEDE_EFIAPI allocate_no_reclaim_pages(abi::efi::AllocateType how, Memor
 
 }  // namespace
 
-Result<MemoryPlan> survey_memory(const Firmware& firmware) {
-  const Result<Firmware::MemoryMap> map = firmware.memory_map();
-  if (!map) {
-    return std::unexpected{map.error()};
-  }
-  const std::optional<MemoryMapView> view = MemoryMapView::make(map->bytes, map->stride);
-  if (!view) {
-    return std::unexpected{Failure{"the memory map's descriptors are too small"sv}};
-  }
-  MemoryPlan plan;
-  PhysAddr low_end;
-  bool good = true;
-  for (std::size_t i = 0; i < view->size(); ++i) {
-    const std::optional<PhysRange> range = view->range(i);
-    if (!range || !is_ram((*view)[i].type)) {
-      continue;
-    }
-    if (range->begin() < k4GiB) {
-      low_end = std::max(low_end, range->end());
-      continue;
-    }
-    good = good && add(plan.ram, plan.ram_count, *range);
-    if (static_cast<MemoryType>((*view)[i].type) == MemoryType::kConventional) {
-      good = good && add(plan.pending, plan.pending_count, *range);
-    }
-  }
-  constexpr PhysAddr kLegacyHole{0xA0000};
-  constexpr PhysAddr kLegacyHoleEnd{0x100000};
-  good = good && kLegacyHoleEnd < low_end && low_end <= k4GiB &&
-         add(plan.ram, plan.ram_count, *PhysRange::make(PhysAddr{0}, kLegacyHole)) &&
-         add(plan.ram, plan.ram_count, *PhysRange::make(kLegacyHoleEnd, low_end));
-  if (!good) {
-    return std::unexpected{Failure{"the memory map is more scattered than the emulator takes"sv}};
-  }
-  return plan;
-}
-
-Result<void> claim_pending(const Firmware& firmware, const MemoryPlan& plan) {
-  for (const PhysRange& range : plan.pending_ranges()) {
-    std::uint64_t address = range.begin().value();
-    const Status status = firmware.boot().allocate_pages(abi::efi::AllocateType::kAddress, kClaimed,
-                                                         range.size().value() / 4096, &address);
-    if (is_error(status)) {
-      return std::unexpected{Failure{"memory above 4 GiB cannot be claimed"sv, status}};
-    }
-  }
-  return {};
-}
-
 void show_as_unaccepted(const Firmware& firmware, MapLie lie, firmware::Negotiation& negotiation,
                         void (*accept_everything)()) {
   BootServices& boot = firmware.boot();
@@ -214,7 +119,7 @@ void show_as_unaccepted(const Firmware& firmware, MapLie lie, firmware::Negotiat
 Result<void> punch_holes(const Firmware& firmware, std::uint64_t count) {
   std::uint64_t next = (1_GiB).value();
   for (std::uint64_t holes = 0; holes < count; next += (1_MiB).value()) {
-    if (next >= k4GiB.value()) {
+    if (next >= (4_GiB).value()) {
       return std::unexpected{Failure{"not enough free memory below 4 GiB for the holes"sv}};
     }
     std::uint64_t address = next;

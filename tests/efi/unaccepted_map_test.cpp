@@ -1,5 +1,5 @@
 // The firmware's services as the launcher wraps them, and the negotiation behind ExitBootServices.
-#include "accede/efi/high_memory.hpp"
+#include "accede/efi/unaccepted_map.hpp"
 
 #include "accede/efi/departure.hpp"
 #include "tests/efi/fake_firmware.hpp"
@@ -16,9 +16,6 @@ using abi::efi::Status;
 using accede::firmware::FirmwareKind;
 using accede::firmware::Negotiation;
 using test::FakeFirmware;
-
-/// What claim_pending() gives the memory that it takes.
-constexpr auto kClaimed = static_cast<MemoryType>(0x8000'ACCE);
 
 class WrappedExit : public ::testing::Test {
  protected:
