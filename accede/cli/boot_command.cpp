@@ -1,5 +1,6 @@
 #include "accede/cli/boot_command.hpp"
 
+#include "accede/cli/acceptance_forecast.hpp"
 #include "accede/cli/event_file.hpp"
 #include "accede/cli/plan_runs.hpp"
 #include "accede/cli/progress.hpp"
@@ -84,9 +85,22 @@ void print_results(const BootOptions& options, std::span<const RunResult> result
   out.flush();
 }
 
+/// Says before the first boot what each kernel waits for its firmware.
+void print_forecasts(const BootOptions& options, std::span<const RunPlan> plans,
+                     std::ostream& err) {
+  for (std::size_t i = 0; i < plans.size(); i += options.modes.size()) {
+    if (plans[i].forecast) {
+      const bool several = options.kernels.size() > 1;
+      err << "accede boot: " << (several ? label_of(options, plans[i]).kernel + ": " : "")
+          << describe(*plans[i].forecast, options) << "\n";
+    }
+  }
+}
+
 /// The runs as far as they go; on a failure `results` holds those before it.
 std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& signals,
-                                     Progress& progress, std::vector<RunResult>& results) {
+                                     Progress& progress, std::ostream& err,
+                                     std::vector<RunResult>& results) {
   const auto tools = find_host_tools(
       {.guest = std::ranges::find(options.kernels, kGuestName) != options.kernels.end(),
        .loader = options.loader == LoaderKind::kAccede});
@@ -104,6 +118,8 @@ std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& si
   if (!files) {
     return std::unexpected{files.error()};
   }
+  progress.clear();
+  print_forecasts(options, *plans, err);
   for (std::size_t i = 0; i < plans->size(); ++i) {
     const RunContext context{.tools = *tools,
                              .signals = signals,
@@ -129,7 +145,7 @@ int boot_command(const BootOptions& options, std::ostream& out, std::ostream& er
   SignalWatch signals;
   std::vector<RunResult> results;
   Progress progress{options.console_file != "-"};
-  const auto done = run_all(options, signals, progress, results);
+  const auto done = run_all(options, signals, progress, err, results);
   progress.clear();
   print_results(options, results, done.has_value(), out);
   if (!done) {

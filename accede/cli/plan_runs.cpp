@@ -1,11 +1,11 @@
 #include "accede/cli/plan_runs.hpp"
 
+#include "accede/cli/acceptance_forecast.hpp"
 #include "accede/cli/file_text.hpp"
 #include "accede/cli/kernel_cache.hpp"
 #include "accede/cli/kernel_packages.hpp"
 #include "accede/cli/option_combinations.hpp"
 #include "accede/cli/size_text.hpp"
-#include "accede/image/unaccepted_support.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -60,34 +60,9 @@ std::expected<KernelImage, Failure> check_kernel(const BootOptions& options,
   return image;
 }
 
-/// Our loader, or firmware with the handshake, accepts everything for a kernel that cannot, as it
-/// sees it.
-bool accepts_all_for(const BootOptions& options, const RunPlan& plan) {
-  const bool handshake = options.firmware == FirmwareKind::kHandshake;
-  if (handshake && options.hide_handshake) {
-    return true;
-  }
-  const bool asks_kernel = plan.image.kind == KernelKind::kLinux && handshake;
-  if (options.loader != LoaderKind::kAccede && !asks_kernel) {
-    return false;
-  }
-  const auto file = read_bytes(plan.kernel, kMaxBootFile);
-  if (!file) {
-    return true;
-  }
-  const image::UnacceptedSupport support = image::find_unaccepted_support(*file);
-  const image::Knows accepts =
-      options.platform == Platform::kSnp ? support.accepts_on_snp() : support.accepts_on_tdx();
-  return accepts != image::Knows::kYes;
-}
-
-/// True when this run writes all of the VM's memory.
-bool uses_all_memory(const BootOptions& options, const RunPlan& plan) {
-  const bool accepts_all =
-      options.platform != Platform::kNone &&
-      (plan.mode != AcceptMode::kLazy || options.firmware == FirmwareKind::kAcceptAll ||
-       options.force_accept || accepts_all_for(options, plan));
-  return (accepts_all && !options.accept_cost) || options.touch == "all";
+/// What this run writes of the VM's memory.
+Bytes written_memory(const BootOptions& options, const RunPlan& plan) {
+  return options.touch == "all" ? options.memory : accepted_by_writing(options, plan);
 }
 
 }  // namespace
@@ -117,6 +92,7 @@ std::expected<std::vector<RunPlan>, Failure> plan_runs(const BootOptions& option
     if (repeats && !plan.image.version.empty()) {
       plan.image.version += " (" + kernel + ")";
     }
+    plan.forecast = forecast_acceptance(options, plan);
     for (const AcceptMode mode : options.modes) {
       plan.mode = mode;
       plans.push_back(plan);
@@ -129,11 +105,13 @@ std::expected<void, Failure> check_host_memory(const BootOptions& options,
                                                std::span<const RunPlan> plans) {
   const auto available = host_available_bytes();
   for (const RunPlan& plan : plans) {
-    if (available && uses_all_memory(options, plan) && options.memory.value() > *available) {
-      return std::unexpected{usage("--memory " + format_size(options.memory) +
-                                   ": this run writes all of it and the host " + "has " +
-                                   format_size(Bytes{*available}) +
-                                   " left; --accept-cost 1400us accepts without writing")};
+    const Bytes written = written_memory(options, plan);
+    if (available && written.value() > *available) {
+      const bool all = written == options.memory;
+      return std::unexpected{usage(
+          "--memory " + format_size(options.memory) + ": this run writes " +
+          (all ? "all" : format_size(written)) + " of it and the host " + "has " +
+          format_size(Bytes{*available}) + " left; --accept-cost 1400us accepts without writing")};
     }
   }
   return {};

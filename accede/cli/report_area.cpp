@@ -103,6 +103,11 @@ std::uint64_t total_accepted(const emulator::Counters& counters) {
                          std::uint64_t{0});
 }
 
+std::uint64_t total_accept_ticks(const emulator::Counters& counters) {
+  return std::accumulate(counters.accept_ticks.begin(), counters.accept_ticks.end(),
+                         std::uint64_t{0});
+}
+
 double seconds_of(std::uint64_t ticks, const ReportHeader& header) {
   return header.tsc_hz == 0 ? 0.0 : static_cast<double>(ticks) / static_cast<double>(header.tsc_hz);
 }

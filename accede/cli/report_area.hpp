@@ -30,6 +30,9 @@ inline constexpr std::size_t kMaxReportBytes = 256U << 20;
 /// `accepted_bytes` of all phases.
 [[nodiscard]] std::uint64_t total_accepted(const emulator::Counters& counters);
 
+/// TSC ticks that all of them spent accepting.
+[[nodiscard]] std::uint64_t total_accept_ticks(const emulator::Counters& counters);
+
 /// TSC ticks of this machine in seconds; 0 when the frequency is not known.
 [[nodiscard]] double seconds_of(std::uint64_t ticks, const emulator::ReportHeader& header);
 

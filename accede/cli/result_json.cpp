@@ -67,7 +67,7 @@ Json guest_json(const RunResult& result) {
   return guest;
 }
 
-Json accept_json(const ReportHeader& header) {
+Json accept_json(const RunResult& result, const ReportHeader& header) {
   const Counters& counters = header.counters;
   Json accept;
   accept["bytes"] = total_accepted(counters);
@@ -82,7 +82,13 @@ Json accept_json(const ReportHeader& header) {
   accept["already_accepted"] = counters.already_accepted;
   accept["other_errors"] = counters.accept_other_errors;
   accept["longest_step_bytes"] = counters.longest_step_bytes;
-  accept["seconds"] = or_null(std::optional{seconds_of(counters.accept_ticks, header)});
+  accept["seconds"] = or_null(std::optional{seconds_of(total_accept_ticks(counters), header)});
+  accept["by_firmware_seconds"] = or_null(accept_seconds(result, Phase::kFirmware));
+  const auto& forecast = result.label.forecast;
+  accept["by_firmware_predicted_seconds"] =
+      or_null(forecast ? std::optional{forecast->seconds} : std::nullopt);
+  accept["by_firmware_predicted_bytes"] =
+      or_null(forecast ? std::optional{forecast->accepted} : std::nullopt);
   return accept;
 }
 
@@ -212,7 +218,7 @@ void add_emulator(Json& json, const RunResult& result) {
   const ReportHeader& header = main != nullptr ? main->header : nothing;
   const ReportHeader& end = last != nullptr ? last->header : nothing;
 
-  json["accept"] = accept_json(header);
+  json["accept"] = accept_json(result, header);
   json["first_touch_ns"] = first_touch_json(result);
   json["work"] = work_json(result);
   json["kexec"] = kexec_json(result);
@@ -250,6 +256,7 @@ Json run_object(const RunResult& result, bool with_steps) {
   json["memory_bytes"] = label.memory.value();
   json["accept_mode"] = emulated ? name(label.mode) : "none";
   json["firmware"] = emulated ? name(label.firmware) : "none";
+  json["firmware_accept"] = emulated ? name(label.firmware_accept) : "none";
   json["accept_cost_ns"] = label.accept_cost ? Json(label.accept_cost->count()) : Json(nullptr);
   json["kernel"] = label.kernel;
   json["loader"] = name(label.loader);

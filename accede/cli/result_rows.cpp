@@ -80,6 +80,12 @@ OptionalBytes accepted_above_used(const RunResult& run) {
   return *accepted > *needed ? *accepted - *needed : Bytes{};
 }
 
+/// Nothing when the firmware accepted nothing.
+std::optional<double> firmware_accept_seconds(const RunResult& run) {
+  const auto seconds = accept_seconds(run, emulator::Phase::kFirmware);
+  return seconds && *seconds > 0 ? seconds : std::nullopt;
+}
+
 template <class Predicate>
 bool any(std::span<const RunResult> results, Predicate predicate) {
   return std::ranges::any_of(results, predicate);
@@ -103,6 +109,10 @@ void add_accept_rows(std::vector<Row>& table) {
   }));
   table.push_back(size_row("accepted", accepted_bytes));
   table.push_back(accepted_by_row("  by firmware", emulator::Phase::kFirmware));
+  table.push_back(seconds_row("    predicted to take", [](const RunResult& run) {
+    return run.label.forecast ? std::optional{run.label.forecast->seconds} : std::nullopt;
+  }));
+  table.push_back(seconds_row("    took", firmware_accept_seconds));
   table.push_back(accepted_by_row("  by loader", emulator::Phase::kLoader));
   table.push_back(accepted_by_row("  by kernel", emulator::Phase::kKernel));
   table.push_back(size_row("used by the kernel", used));

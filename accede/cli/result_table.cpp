@@ -113,9 +113,14 @@ std::string_view what_the_vm_is(Platform platform) {
 }
 
 /// Only where it is not what shipped OVMF does on the platform.
-std::string_view what_the_firmware_does(const RunLabel& label) {
+std::string what_the_firmware_does(const RunLabel& label) {
   if (firmware_accepts_first(label)) {
     return ", the firmware accepts all memory";
+  }
+  if (leaves_low_memory(label)) {
+    return ", the firmware accepts " + format_size(label.firmware_accept.at_least) +
+           (label.firmware == FirmwareKind::kHandshake ? " and has the handshake"
+                                                       : " and never more");
   }
   if (label.platform == Platform::kNone || label.firmware == default_firmware(label.platform)) {
     return "";

@@ -84,6 +84,11 @@ bool firmware_accepts_first(const RunLabel& label) {
           label.firmware_accept.scope == firmware::AcceptanceScope::kEverything);
 }
 
+bool leaves_low_memory(const RunLabel& label) {
+  return label.platform != Platform::kNone && !firmware_accepts_first(label) &&
+         label.firmware_accept.scope == firmware::AcceptanceScope::kAtLeast;
+}
+
 Bytes accepted_at_exit(const RunResult& result) {
   const ReportSnapshot* const report = main_report(result);
   if (report == nullptr || result.label.firmware != FirmwareKind::kHandshake ||
@@ -93,6 +98,15 @@ Bytes accepted_at_exit(const RunResult& result) {
   constexpr auto kFirmware = static_cast<std::size_t>(emulator::Phase::kFirmware);
   return Bytes{growth(result.firmware_plan.value_or(Bytes{}).value(),
                       report->header.counters.accepted_bytes[kFirmware])};
+}
+
+std::optional<double> accept_seconds(const RunResult& result, emulator::Phase who) {
+  const ReportSnapshot* const report = main_report(result);
+  if (report == nullptr) {
+    return std::nullopt;
+  }
+  return seconds_of(report->header.counters.accept_ticks[static_cast<std::size_t>(who)],
+                    report->header);
 }
 
 std::optional<Bytes> lost_memory(const RunResult& result) {

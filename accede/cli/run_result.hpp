@@ -34,6 +34,12 @@ struct Measurement {
   std::optional<Bytes> backed;           ///< host memory that backs guest RAM
 };
 
+/// What the firmware will accept, and how long that will take.
+struct AcceptanceForecast {
+  Bytes accepted;
+  double seconds = 0;
+};
+
 /// The run's parameters that its report repeats.
 struct RunLabel {
   Platform platform = Platform::kTdx;
@@ -41,6 +47,7 @@ struct RunLabel {
   AcceptMode mode = AcceptMode::kLazy;
   FirmwareKind firmware = FirmwareKind::kNever;
   FirmwareAccept firmware_accept = {};
+  std::optional<AcceptanceForecast> forecast = {};  ///< with a modelled cost alone
   bool force_accept = false;  ///< the host had the firmware accept everything, whatever its kind
   std::string kernel;         ///< version, or file name
   std::optional<std::chrono::nanoseconds> accept_cost;
@@ -103,9 +110,15 @@ struct RunResult {
 /// Nothing is left unaccepted when the loader starts.
 [[nodiscard]] bool firmware_accepts_first(const RunLabel& label);
 
+/// The firmware's plan may leave memory below 4 GiB.
+[[nodiscard]] bool leaves_low_memory(const RunLabel& label);
+
 /// What firmware with the handshake accepted at ExitBootServices, for nobody had promised to; 0
 /// when somebody had, or when the firmware is of another kind.
 [[nodiscard]] Bytes accepted_at_exit(const RunResult& result);
+
+/// Seconds that accepting took `who` until the guest was up; nothing without emulator.
+[[nodiscard]] std::optional<double> accept_seconds(const RunResult& result, emulator::Phase who);
 
 /// RAM of the VM that the guest cannot see: the VM's memory less what the emulator hides less what
 /// the kernel manages. A few MiB belong to the firmware on every machine. Nothing when the kernel

@@ -41,9 +41,10 @@ struct Accepted {
   const emulator::Counters& to = later->counters;
   const std::uint64_t bytes = growth(total_accepted(from), total_accepted(to));
   const std::uint64_t converted = growth(from.to_private_bytes, to.to_private_bytes);
-  return Accepted{.bytes = Bytes{bytes},
-                  .to_private = Bytes{std::min(bytes, converted)},
-                  .seconds = seconds_of(growth(from.accept_ticks, to.accept_ticks), *later)};
+  return Accepted{
+      .bytes = Bytes{bytes},
+      .to_private = Bytes{std::min(bytes, converted)},
+      .seconds = seconds_of(growth(total_accept_ticks(from), total_accept_ticks(to)), *later)};
 }
 
 /// ` (accepting: 0.50 s)`, when there was any.

@@ -78,10 +78,10 @@ class Flow {
   void add_second_work();
   void add_end(const emulator::ReportHeader* since, std::string_view who, std::string_view what);
 
+  [[nodiscard]] std::string firmware_plan() const;
   [[nodiscard]] std::string loader_text() const;
   [[nodiscard]] std::optional<double> loader_seconds() const;
   [[nodiscard]] std::string how_it_accepts() const;
-  [[nodiscard]] double kernel_accept_seconds() const;
 
   const RunResult& run_;
   const ReportSnapshot* latest_;
@@ -98,12 +98,16 @@ void Flow::add_host() {
     return;
   }
   const Platform platform = run_.label.platform;
-  const std::string_view phase = platform == Platform::kSnp ? "PEI" : "SEC";
+  const std::string phase = platform == Platform::kSnp ? "PEI" : "SEC";
+  const bool only_used = leaves_low_memory(run_.label);
   add("host",
-      "adds memory below 4 GiB, accepted at launch (as OVMF's " + std::string{phase} +
-          " phase does)",
+      only_used
+          ? "adds the memory that the firmware uses, accepted at launch"
+          : "adds memory below 4 GiB, accepted at launch (as OVMF's " + phase + " phase does)",
       Bytes{latest_->header.launch_bytes}, {});
-  add("host", "leaves memory " + not_accepted(platform) + ": above 4 GiB",
+  add("host",
+      "leaves memory " + not_accepted(platform) +
+          (only_used ? ": what the firmware has free" : ": above 4 GiB"),
       Bytes{latest_->header.lazy_bytes}, {});
   std::uint64_t pages = 0;
   for (const emulator::Event& event : latest_->events) {
@@ -121,19 +125,37 @@ void Flow::add_host() {
 void Flow::add_firmware() {
   const bool is_last = !run_.kernel_started && !run_.boot_services_exited;
   const auto seconds = is_last ? std::optional{run_.total} : run_.kernel_started;
-  const bool accepts_all = firmware_accepts_first(run_.label);
-  std::string what = accepts("starts the machine",
-                             (accepts_all ? "accepts what is " : "accepts nothing that is ") +
-                                 not_accepted(run_.label.platform));
-  if (emulated() && !accepts_all && run_.label.firmware == FirmwareKind::kHandshake) {
+  std::string what = accepts("starts the machine", firmware_plan());
+  if (emulated() && !firmware_accepts_first(run_.label) &&
+      run_.label.firmware == FirmwareKind::kHandshake) {
     what += ", waits for a promise";
   }
   if (is_last) {
     what += ", until " + std::string{ended_how(run_.outcome)};
   }
+  if (accepted_at_exit(run_) == Bytes{}) {
+    what += accepting(accept_seconds(run_, Phase::kFirmware).value_or(0));
+  }
   const auto accepted = accepted_by(Phase::kFirmware);
   add("firmware", std::move(what),
       accepted ? std::optional{*accepted - accepted_at_exit(run_)} : std::nullopt, seconds);
+}
+
+/// What the firmware accepts before the loader starts, and why that.
+std::string Flow::firmware_plan() const {
+  const RunLabel& label = run_.label;
+  const std::string pending = not_accepted(label.platform);
+  if (label.force_accept) {
+    return "accepts what is " + pending + ", for the host wants it";
+  }
+  if (firmware_accepts_first(label)) {
+    return "accepts what is " + pending;
+  }
+  if (leaves_low_memory(label)) {
+    return "accepts until " + format_size(label.firmware_accept.at_least) +
+           " are usable, and what the loader needs";
+  }
+  return "accepts nothing that is " + pending;
 }
 
 std::string Flow::loader_text() const {
@@ -226,16 +248,6 @@ std::string Flow::how_it_accepts() const {
                                 : "accepts (" + std::string{policy} + ")";
 }
 
-/// Time that accepting took until the kernel was up, if nobody else accepted: the emulator counts
-/// the time of all together.
-double Flow::kernel_accept_seconds() const {
-  if (report_ == nullptr || accepted_by(Phase::kFirmware) != Bytes{} ||
-      accepted_by(Phase::kLoader) != Bytes{}) {
-    return 0;
-  }
-  return seconds_of(report_->header.counters.accept_ticks, report_->header);
-}
-
 void Flow::add_kernel() {
   std::string_view until = ended_how(run_.outcome);
   if (run_.up_at) {
@@ -244,7 +256,8 @@ void Flow::add_kernel() {
   const auto seconds =
       run_.up_at ? kernel_to_init(run_) : between(run_.boot_services_exited, run_.total);
   add("kernel",
-      how_it_accepts() + ", until " + std::string{until} + accepting(kernel_accept_seconds()),
+      how_it_accepts() + ", until " + std::string{until} +
+          accepting(accept_seconds(run_, Phase::kKernel).value_or(0)),
       accepted_by(Phase::kKernel), seconds);
 }
 

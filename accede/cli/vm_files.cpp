@@ -71,6 +71,7 @@ RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
       .mode = plan.mode,
       .firmware = options.firmware,
       .firmware_accept = options.firmware_accept,
+      .forecast = plan.forecast,
       .force_accept = options.force_accept,
       .kernel = plan.image.version.empty() ? plan.kernel.filename().string() : plan.image.version,
       .accept_cost = options.accept_cost,

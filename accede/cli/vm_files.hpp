@@ -20,6 +20,7 @@ struct RunPlan {
   std::filesystem::path kernel;
   KernelImage image;
   std::filesystem::path initrd;
+  std::optional<AcceptanceForecast> forecast = {};
 };
 
 /// The run's parameters, for its report.

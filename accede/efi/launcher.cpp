@@ -14,6 +14,7 @@
 #include "accede/efi/start_emulator.hpp"
 #include "accede/efi/unaccepted_map.hpp"
 #include "accede/emulator/hypercall.hpp"
+#include "accede/firmware/loader_room.hpp"
 
 namespace accede::efi {
 
@@ -45,13 +46,11 @@ Bytes size_of_file(const Firmware& firmware, std::string_view path) {
   return Bytes{file ? file->bytes() : 0};
 }
 
-/// What is allocated between here and the kernel's first accept: files and images in them. A kernel
-/// is there as a file, as an image, and unpacked where it runs; Debian's unpack to less than four
-/// times their size. An initrd is there as our copy and as the kernel's.
-Bytes loader_room(const Firmware& firmware, const LauncherConfig& config) {
-  const Bytes programs =
-      size_of_file(firmware, config.kernel) + size_of_file(firmware, config.loader);
-  return programs * 8 + size_of_file(firmware, config.initrd) * 2 + 32_MiB;
+/// A loader of ours is a program in memory beside the kernel.
+Bytes room_for_loader(const Firmware& firmware, const LauncherConfig& config) {
+  return firmware::loader_room(size_of_file(firmware, config.kernel),
+                               size_of_file(firmware, config.initrd)) +
+         size_of_file(firmware, config.loader) * 2;
 }
 
 /// What was decided before the take-over.
@@ -68,7 +67,7 @@ FirmwareGoal goal_of(const Firmware& firmware, const LauncherConfig& config,
   }
   return {.scope = config.accept_scope,
           .at_least = Bytes{config.accept_at_least},
-          .loader_room = loader_room(firmware, config)};
+          .loader_room = room_for_loader(firmware, config)};
 }
 
 void report_plan(const MemoryPlan& plan) {

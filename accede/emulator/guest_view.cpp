@@ -74,9 +74,10 @@ void GuestView::wait_out(std::uint64_t started, Bytes accepted) const {
 void GuestView::count_accept(Vcpu& vcpu, PhysAddr gpa, PageSize size, std::uint64_t started) {
   Counters& counters = reporter_.counters();
   const std::uint64_t accepted = bytes(size).value();
-  Reporter::add(counters.accepted_bytes[static_cast<std::size_t>(accepting_phase())], accepted);
+  const auto who = static_cast<std::size_t>(accepting_phase());
+  Reporter::add(counters.accepted_bytes[who], accepted);
   Reporter::add(counters.accept_calls[static_cast<std::size_t>(size)]);
-  Reporter::add(counters.accept_ticks, cpu::read_tsc() - started);
+  Reporter::add(counters.accept_ticks[who], cpu::read_tsc() - started);
   const bool continues = vcpu.step_end == gpa.value() && vcpu.step_bytes != 0;
   vcpu.step_bytes = continues ? vcpu.step_bytes + accepted : accepted;
   vcpu.step_end = gpa.value() + accepted;

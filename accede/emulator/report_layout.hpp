@@ -17,7 +17,7 @@ namespace accede::emulator {
 inline constexpr std::uint16_t kReportPort = 0x0ACC;
 
 inline constexpr std::uint64_t kReportMagic = 0x31'45444543'4341'00ULL;
-inline constexpr std::uint32_t kReportVersion = 2;
+inline constexpr std::uint32_t kReportVersion = 3;
 
 /// Who ran when an event happened.
 enum class Phase : std::uint32_t {
@@ -136,7 +136,7 @@ struct Counters {
   std::uint64_t already_accepted;
   std::uint64_t accept_other_errors;
   std::uint64_t longest_step_bytes;  ///< longest run of adjacent accepts with no other exit between
-  std::uint64_t accept_ticks;        ///< TSC ticks spent accepting
+  std::array<std::uint64_t, kPhases> accept_ticks;  ///< TSC ticks spent accepting, by who did
 
   std::uint64_t to_shared_bytes;
   std::uint64_t to_private_bytes;

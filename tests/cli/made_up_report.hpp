@@ -24,7 +24,7 @@ inline emulator::ReportHeader made_up_header() {
   header.counters.accepted_bytes = {0, 64ULL << 20, 512ULL << 20};
   header.counters.accept_calls = {12, 288, 0};
   header.counters.longest_step_bytes = 4ULL << 20;
-  header.counters.accept_ticks = 500'000'000;
+  header.counters.accept_ticks = {0, 100'000'000, 400'000'000};
   header.event_offset = sizeof(emulator::ReportHeader);
   header.event_capacity = 8;
   return header;

@@ -68,7 +68,7 @@ Measurement later(const Measurement& earlier, std::uint64_t bytes, double second
   Measurement result = earlier;
   emulator::Counters& counters = result.report->header.counters;
   counters.accepted_bytes[2] += bytes;
-  counters.accept_ticks += static_cast<std::uint64_t>(seconds * 1e9);
+  counters.accept_ticks[2] += static_cast<std::uint64_t>(seconds * 1e9);
   return result;
 }
 
@@ -241,11 +241,53 @@ TEST(Steps, TheKernelAcceptsAsItWasTold) {
   EXPECT_TRUE(step(boot(AcceptMode::kEager), "kernel", "accepts eagerly"));
 }
 
-TEST(Steps, TimeOfAcceptingIsOnlySaidWhereOnlyOneAccepted) {
+TEST(Steps, TimeOfAcceptingIsOfTheOneWhoAccepted) {
   RunResult run = boot();
+  run.at_up->report->header.counters.accept_ticks = {700'000'000, 0, 400'000'000};
+  EXPECT_THAT(step(run, "firmware", "accepts")->what, HasSubstr("(accepting: 0.70 s)"));
+  EXPECT_THAT(step(run, "kernel", "lazily")->what, HasSubstr("(accepting: 0.40 s)"));
+  run.at_up->report->header.counters.accept_ticks = {0, 500'000'000, 0};
+  EXPECT_THAT(step(run, "firmware", "accepts")->what, Not(HasSubstr("accepting:")));
   EXPECT_THAT(step(run, "kernel", "lazily")->what, Not(HasSubstr("accepting:")));
-  run.at_up->report->header.counters.accepted_bytes = {0, 0, 512 * kMiB};
-  EXPECT_THAT(step(run, "kernel", "lazily")->what, HasSubstr("(accepting: 0.50 s)"));
+}
+
+/// Firmware that accepts until 512 MiB are usable.
+RunResult frugal_boot() {
+  RunResult run = boot();
+  run.label.firmware_accept = {.scope = firmware::AcceptanceScope::kAtLeast,
+                               .at_least = Bytes{512 * kMiB}};
+  run.firmware_plan = Bytes{600 * kMiB};
+  run.at_up->report->header.counters.accepted_bytes = {600 * kMiB, 0, 100 * kMiB};
+  return run;
+}
+
+TEST(Steps, FirmwareSaysWhichPlanItFollows) {
+  const RunResult run = frugal_boot();
+  EXPECT_TRUE(step(run, "host", "adds the memory that the firmware uses"));
+  EXPECT_TRUE(step(run, "host", "what the firmware has free"));
+  const auto plan =
+      step(run, "firmware", "accepts until 512 MiB are usable, and what the loader needs");
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->bytes, Bytes{600 * kMiB});
+  EXPECT_FALSE(step(run, "firmware", "at ExitBootServices"));
+}
+
+TEST(Steps, FirmwareThatAcceptsTwiceHasItsPlanAndTheRest) {
+  RunResult run = frugal_boot();
+  run.label.firmware = FirmwareKind::kHandshake;
+  run.at_up->report->header.counters.accepted_bytes = {2000 * kMiB, 0, 0};
+  EXPECT_EQ(step(run, "firmware", "512 MiB are usable, and what the loader needs, waits")->bytes,
+            Bytes{600 * kMiB});
+  EXPECT_EQ(step(run, "firmware", "at ExitBootServices")->bytes, Bytes{1400 * kMiB});
+  EXPECT_EQ(accepted_at_exit(run), Bytes{1400 * kMiB});
+}
+
+TEST(Steps, AFrugalPlanThatTheHostOverrulesIsNotFollowed) {
+  RunResult run = frugal_boot();
+  run.label.force_accept = true;
+  EXPECT_TRUE(step(run, "firmware", "accepts what is pending, for the host wants it"));
+  EXPECT_FALSE(step(run, "firmware", "512 MiB"));
+  EXPECT_FALSE(leaves_low_memory(run.label));
 }
 
 TEST(Steps, WhatTheKernelLeavesIsTheStateAfterTheWorkload) {

@@ -125,10 +125,10 @@ TEST_F(SnpPageStateTest, ShowsNobodyWhatThePageHeldBeforeItChanged) {
 TEST_F(SnpPageStateTest, OnlyMapsUntouchedMemoryWhenTimeIsModelled) {
   SnpMachine snp{{.cost = {.ticks_per_2m = 1'000'000}}};
   snp.word(kPending) = 42;
-  const std::uint64_t before = snp.counters().accept_ticks;
+  const std::uint64_t before = snp.counters().accept_ticks[0];
   ASSERT_EQ(snp.pvalidate(kPending, 1).rax, 0U);
   EXPECT_EQ(snp.word(kPending), 42U) << "not written";
-  EXPECT_GE(snp.counters().accept_ticks - before, 1'000'000U) << "but the time passed";
+  EXPECT_GE(snp.counters().accept_ticks[0] - before, 1'000'000U) << "but the time passed";
   snp.change_state(kPending, PageOp::kShared);
   EXPECT_EQ(snp.word(kPending), 0U);
   EXPECT_FALSE(snp.touch(kPending).has_value());
