@@ -65,7 +65,10 @@ FirmwareGoal goal_of(const Firmware& firmware, const LauncherConfig& config,
   if (negotiation.accepts_at_start()) {
     return {.scope = AcceptanceScope::kEverything, .at_least = {}, .loader_room = {}};
   }
-  return {.scope = config.accept_scope,
+  if (config.accept_scope != AcceptanceScope::kAtLeast) {
+    return {.scope = config.accept_scope, .at_least = {}, .loader_room = {}};
+  }
+  return {.scope = AcceptanceScope::kAtLeast,
           .at_least = Bytes{config.accept_at_least},
           .loader_room = room_for_loader(firmware, config)};
 }
@@ -103,14 +106,15 @@ Result<Preparation> become_guest(const Firmware& firmware, const LauncherConfig&
   if (!plan) {
     return std::unexpected{plan.error()};
   }
-  if (auto claimed = claim_left(firmware, *plan); !claimed) {
-    return std::unexpected{claimed.error()};
+  const Result<MemoryPlan> memory = claim_left(firmware, *plan);
+  if (!memory) {
+    return std::unexpected{memory.error()};
   }
-  report_plan(*plan);
-  if (auto entered = enter_emulator(*placed, config, *plan); !entered) {
+  report_plan(*memory);
+  if (auto entered = enter_emulator(*placed, config, *memory); !entered) {
     return std::unexpected{entered.error()};
   }
-  return Preparation{.memory = *plan, .ghcb = ghcb};
+  return Preparation{.memory = *memory, .ghcb = ghcb};
 }
 
 /// Under the emulator, it writes the line; without it, we do.

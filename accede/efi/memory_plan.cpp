@@ -155,6 +155,23 @@ Result<MemoryPlan> divide(const MemoryMap& map, const RangeList& ram, const Firm
   return good ? Result<MemoryPlan>{divided} : std::unexpected{kTooScattered};
 }
 
+/// `plan` where the firmware accepts only what is free in `view`.
+Result<MemoryPlan> still_free(MemoryMapView view, const MemoryPlan& plan) {
+  MemoryPlan now{.ram = plan.ram, .pending = plan.left, .accepted = {}, .left = plan.left};
+  bool good = true;
+  for (std::size_t i = 0; i < view.size(); ++i) {
+    const std::optional<PhysRange> range = view.range(i);
+    if (!range || static_cast<MemoryType>(view[i].type) != MemoryType::kConventional) {
+      continue;
+    }
+    for (const PhysRange accepted : plan.accepted.view()) {
+      const PhysRange part = accepted.intersect(*range);
+      good = good && (part.empty() || (now.accepted.add(part) && now.pending.add(part)));
+    }
+  }
+  return good ? Result<MemoryPlan>{now} : std::unexpected{kTooScattered};
+}
+
 }  // namespace
 
 bool RangeList::add(PhysRange range) {
@@ -245,7 +262,10 @@ Result<MemoryPlan> plan_memory(const Firmware& firmware, const RangeList& ram,
   return divide(*map, ram, goal, *storage);
 }
 
-Result<void> claim_left(const Firmware& firmware, const MemoryPlan& plan) {
+Result<MemoryPlan> claim_left(const Firmware& firmware, const MemoryPlan& plan) {
+  // Each range that is claimed splits at most one descriptor into three.
+  auto map =
+      firmware.memory_map(2 * emulator::LaunchInfo::kMaxRanges + Firmware::kSpareDescriptors);
   const auto ranges = plan.left.view();
   // The highest first: what the firmware allocates for itself meanwhile comes from there.
   for (std::size_t i = ranges.size(); i != 0; --i) {
@@ -257,7 +277,13 @@ Result<void> claim_left(const Firmware& firmware, const MemoryPlan& plan) {
       return std::unexpected{Failure{"memory that stays unaccepted cannot be claimed"sv, status}};
     }
   }
-  return {};
+  if (map) {
+    if (const Status status = firmware.refresh(*map); is_error(status)) {
+      return std::unexpected{Failure{"the memory map cannot be read again"sv, status}};
+    }
+  }
+  const Result<MemoryMapView> view = view_of(map);
+  return view ? still_free(*view, plan) : std::unexpected{view.error()};
 }
 
 }  // namespace accede::efi

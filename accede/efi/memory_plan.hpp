@@ -53,7 +53,8 @@ struct MemoryPlan {
                                              const FirmwareGoal& goal);
 
 /// Takes what the plan leaves away from the firmware, as claimed memory (unaccepted_map.hpp), so
-/// that nobody touches it.
-[[nodiscard]] Result<void> claim_left(const Firmware& firmware, const MemoryPlan& plan);
+/// that nobody touches it. The result is the plan without what the firmware took meanwhile for its
+/// own lists: that is in use now, and so accepted. Until the rest is accepted nobody may allocate.
+[[nodiscard]] Result<MemoryPlan> claim_left(const Firmware& firmware, const MemoryPlan& plan);
 
 }  // namespace accede::efi

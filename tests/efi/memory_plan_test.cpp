@@ -138,6 +138,19 @@ TEST_F(MemoryPlanTest, NeverTakesWhatIsInUseWhateverTheOrderOfTheMap) {
                                            mib(1, 1024), mib(4096, 5120)));
 }
 
+TEST_F(MemoryPlanTest, WhatTheFirmwareTakesWhileMemoryIsClaimedIsNotPending) {
+  fake_.map.pop_back();  // what is claimed here is really allocated: little
+  const MemoryPlan made = at_least(1018);
+  ASSERT_THAT(made.left.view(), ElementsAre(mib(998, 1000)));
+  fake_.map[4].number_of_pages -= 4 * 256;  // 9 to 997 MiB
+  fake_.add(MemoryType::kBootServicesData, 997 * kMiB, 998 * kMiB);
+  const auto claimed = claim_left(firmware_, made);
+  ASSERT_TRUE(claimed);
+  EXPECT_THAT(claimed->accepted.view(), ElementsAre(mib(2, 8), mib(10, 997)));
+  EXPECT_THAT(claimed->left.view(), ElementsAreArray(made.left.view()));
+  EXPECT_THAT(claimed->pending.view(), ElementsAre(mib(2, 8), mib(10, 997), mib(998, 1000)));
+}
+
 TEST_F(MemoryPlanTest, RefusesAMapThatContradictsItself) {
   fake_.add(MemoryType::kBootServicesData, k4GiB, k4GiB + kMiB);
   const auto ram = survey_ram(firmware_);
