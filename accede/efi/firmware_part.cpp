@@ -1,5 +1,7 @@
 #include "accede/efi/firmware_part.hpp"
 
+#include "accede/efi/hidden_handshake.hpp"
+#include "accede/efi/memory_space.hpp"
 #include "accede/efi/snp_tables.hpp"
 #include "accede/efi/unaccepted_map.hpp"
 #include "accede/emulator/hypercall.hpp"
@@ -116,6 +118,7 @@ Result<void> play_firmware(const Firmware& firmware, const LauncherConfig& confi
   if (!negotiation.accepts_at_start()) {
     g_late = {.firmware = &firmware, .plan = &plan, .platform = &platform};
     show_as_unaccepted(firmware, config.map_lie, negotiation, accept_all_at_exit);
+    show_in_memory_space(firmware, plan);
   }
   if (platform.is_snp()) {
     if (auto installed = install_snp_tables(firmware, read_cpuid); !installed) {
@@ -126,8 +129,11 @@ Result<void> play_firmware(const Firmware& firmware, const LauncherConfig& confi
   abi::efi::Handle handle = nullptr;
   if (auto installed =
           firmware.install(&handle, abi::efi::kMemoryAcceptProtocol, &g_acceptor.protocol);
-      !installed || !negotiation.has_handshake() || config.hide_handshake) {
+      !installed || !negotiation.has_handshake()) {
     return installed;
+  }
+  if (config.hide_handshake) {
+    hide_handshake_from_kernels(firmware);
   }
   g_handshake.negotiation = &negotiation;
   return firmware.install(&handle, abi::efi::kMemoryAcceptanceHandshakeProtocol,
