@@ -26,6 +26,7 @@ constexpr std::size_t kSubsystem = 68;
 constexpr std::size_t kSectionHeader = 40;
 constexpr std::size_t kNameSize = 8;
 constexpr std::size_t kVirtualSize = 8;
+constexpr std::size_t kVirtualAddress = 12;
 constexpr std::size_t kRawSize = 16;
 constexpr std::size_t kRawOffset = 20;
 /// PE format: what the Windows loader takes, and firmware too.
@@ -87,12 +88,16 @@ std::expected<PeImage, PeError> PeImage::parse(std::span<const std::byte> file) 
   return image;
 }
 
+std::string_view PeImage::section_name(std::size_t index) const {
+  const auto name = file_.subspan(sections_ + index * kSectionHeader, kNameSize);
+  const auto end = std::ranges::find(name, std::byte{0});
+  return {reinterpret_cast<const char*>(name.data()), static_cast<std::size_t>(end - name.begin())};
+}
+
 std::optional<PeSection> PeImage::section(std::size_t index) const {
   ACCEDE_ASSERT(index < section_count_);
   const ByteReader reader{file_};
   const std::size_t header = sections_ + index * kSectionHeader;
-  const auto name = file_.subspan(header, kNameSize);
-  const auto name_end = std::ranges::find(name, std::byte{0});
   const std::size_t virtual_size = *reader.read<std::uint32_t>(header + kVirtualSize);
   const std::size_t raw_size = *reader.read<std::uint32_t>(header + kRawSize);
   const std::size_t offset = *reader.read<std::uint32_t>(header + kRawOffset);
@@ -102,10 +107,7 @@ std::optional<PeSection> PeImage::section(std::size_t index) const {
   if (!content) {
     return std::nullopt;
   }
-  return PeSection{.name = {reinterpret_cast<const char*>(name.data()),
-                            static_cast<std::size_t>(name_end - name.begin())},
-                   .offset = offset,
-                   .content = *content};
+  return PeSection{.name = section_name(index), .offset = offset, .content = *content};
 }
 
 std::uint64_t PeImage::extent() const {
@@ -124,6 +126,19 @@ std::optional<PeSection> PeImage::find_section(std::string_view name) const {
   for (std::size_t i = 0; i < section_count_; ++i) {
     if (const auto found = section(i); found && found->name == name) {
       return found;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<PeSection> PeImage::find_placed_section(std::string_view name) const {
+  const ByteReader reader{file_};
+  for (std::size_t i = 0; i < section_count_; ++i) {
+    const std::size_t header = sections_ + i * kSectionHeader;
+    const std::size_t address = *reader.read<std::uint32_t>(header + kVirtualAddress);
+    const auto content = reader.slice(address, *reader.read<std::uint32_t>(header + kVirtualSize));
+    if (content && section_name(i) == name) {
+      return PeSection{.name = section_name(i), .offset = address, .content = *content};
     }
   }
   return std::nullopt;

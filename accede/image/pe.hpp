@@ -63,9 +63,14 @@ class PeImage {
   [[nodiscard]] std::uint64_t extent() const;
   /// The first section of that name whose content lies in the file.
   [[nodiscard]] std::optional<PeSection> find_section(std::string_view name) const;
+  /// The same for an image as LoadImage placed it, that parse() was given in place of a file: the
+  /// section lies at its virtual address, which `offset` is then.
+  [[nodiscard]] std::optional<PeSection> find_placed_section(std::string_view name) const;
 
  private:
   static constexpr std::uint16_t kEfiApplication = 10;
+
+  [[nodiscard]] std::string_view section_name(std::size_t index) const;
 
   PeImage() = default;
 

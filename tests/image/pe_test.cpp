@@ -48,6 +48,22 @@ TEST(PeImage, IsNoApplicationOfAnotherSubsystem) {
   EXPECT_FALSE(PeImage::parse(made.file())->is_efi_application());
 }
 
+TEST(PeImage, FindsSectionsOfAPlacedImageAtTheirVirtualAddress) {
+  std::vector<std::byte> placed = two_sections().file();
+  placed.resize(0x1000);
+  const std::size_t address_field = MadeUpPe::kHeadersEnd - 40 + 12;  // of the second section
+  placed[address_field + 1] = std::byte{0x10};                        // 0x1000
+  EXPECT_FALSE(PeImage::parse(placed)->find_placed_section("exactly8")) << "beyond the image";
+  const auto content = bytes_of("placed");
+  placed.insert(placed.end(), content.begin(), content.end());
+  const auto image = PeImage::parse(placed);
+  const auto found = image->find_placed_section("exactly8");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->offset, 0x1000U);
+  EXPECT_TRUE(std::ranges::equal(found->content, content));
+  EXPECT_FALSE(image->find_placed_section("exactly"));
+}
+
 TEST(PeImage, FindsSectionsByName) {
   const auto file = two_sections().file();
   const auto image = PeImage::parse(file);
