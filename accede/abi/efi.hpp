@@ -213,7 +213,7 @@ struct BootServices {
   Status(ACCEDE_EFIAPI* start_image)(Handle image, std::uint64_t* exit_data_bytes,
                                      Char16** exit_data);
   void* exit;
-  void* unload_image;
+  Status(ACCEDE_EFIAPI* unload_image)(Handle image);
   Status(ACCEDE_EFIAPI* exit_boot_services)(Handle image, std::uint64_t map_key);
   void* get_next_monotonic_count;
   Status(ACCEDE_EFIAPI* stall)(std::uint64_t microseconds);
@@ -225,7 +225,9 @@ struct BootServices {
   void* close_protocol;
   void* open_protocol_information;
   void* protocols_per_handle;
-  void* locate_handle_buffer;
+  /// The handles, in pool memory that the caller frees, that have a protocol (kLocateByProtocol).
+  Status(ACCEDE_EFIAPI* locate_handle_buffer)(std::uint32_t how, const Guid*, void* key,
+                                              std::uint64_t* count, Handle** handles);
   Status(ACCEDE_EFIAPI* locate_protocol)(const Guid*, void* registration, void** interface);
   void* install_multiple_protocol_interfaces;
   void* uninstall_multiple_protocol_interfaces;
@@ -239,8 +241,12 @@ static_assert(offsetof(BootServices, install_configuration_table) == 192);
 static_assert(offsetof(BootServices, load_image) == 200);
 static_assert(offsetof(BootServices, exit_boot_services) == 232);
 static_assert(offsetof(BootServices, stall) == 248);
+static_assert(offsetof(BootServices, unload_image) == 224);
+static_assert(offsetof(BootServices, locate_handle_buffer) == 312);
 static_assert(offsetof(BootServices, locate_protocol) == 320);
 static_assert(offsetof(BootServices, calculate_crc32) == 344);
+
+inline constexpr std::uint32_t kLocateByProtocol = 2;
 
 /// Event type of CreateEvent for a callback at ExitBootServices, and the level it runs at.
 inline constexpr std::uint32_t kEventSignalExitBootServices = 0x201;
@@ -248,10 +254,24 @@ inline constexpr std::uint64_t kTplCallback = 8;
 
 struct RuntimeServices {
   TableHeader header;
-  std::array<void*, 10> unused;
+  std::array<void*, 6> unused;
+  Status(ACCEDE_EFIAPI* get_variable)(const Char16* name, const Guid* vendor,
+                                      std::uint32_t* attributes, std::uint64_t* bytes, void* data);
+  void* get_next_variable_name;
+  /// No bytes: removes the variable.
+  Status(ACCEDE_EFIAPI* set_variable)(const Char16* name, const Guid* vendor,
+                                      std::uint32_t attributes, std::uint64_t bytes,
+                                      const void* data);
+  void* get_next_high_monotonic_count;
   void(ACCEDE_EFIAPI* reset_system)(ResetType, Status, std::uint64_t bytes, const void* data);
 };
+static_assert(offsetof(RuntimeServices, get_variable) == 72);
+static_assert(offsetof(RuntimeServices, set_variable) == 88);
 static_assert(offsetof(RuntimeServices, reset_system) == 104);
+
+/// Attributes of a variable.
+inline constexpr std::uint32_t kVariableNonVolatile = 1;
+inline constexpr std::uint32_t kVariableBootServices = 2;
 
 struct SimpleTextOutput {
   void* reset;

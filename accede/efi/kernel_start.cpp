@@ -77,12 +77,15 @@ Result<void> offer_initrd(const Firmware& firmware, std::string_view path) {
   return firmware.install(&handle, abi::efi::kLoadFile2Protocol, &(*file)->protocol);
 }
 
-/// What the image is told: the kernel's command line; a loader's begins with where the files are.
+/// What the image is told: the kernel's command line; a loader's or a shim's begins with where the
+/// files are.
 struct LoadOptions {
   std::array<std::string_view, 6> pieces{};
 
   explicit LoadOptions(const LauncherConfig& config) {
-    if (config.loader.empty()) {
+    if (!config.shim.empty()) {
+      pieces = {"image="sv, config.kernel, " "sv, config.append};
+    } else if (config.loader.empty()) {
       pieces = {config.append};
     } else if (config.initrd.empty()) {
       pieces = {"kernel="sv, config.kernel, " "sv, config.append};
@@ -132,12 +135,14 @@ Result<void> describe_start(const Firmware& firmware, abi::efi::Handle kernel,
 Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfig& config,
                                    FunctionRef<void()> before_start) {
   const bool direct = config.loader.empty();
-  const Result<std::span<std::byte>> file =
-      firmware.read_file(direct ? config.kernel : config.loader);
+  const Result<std::span<std::byte>> file = firmware.read_file(!config.shim.empty() ? config.shim
+                                                               : direct             ? config.kernel
+                                                                        : config.loader);
   if (!file) {
-    return std::unexpected{
-        Failure{direct ? "the kernel cannot be read"sv : "the loader cannot be read"sv,
-                file.error().status}};
+    return std::unexpected{Failure{!config.shim.empty() ? "the shim cannot be read"sv
+                                   : direct             ? "the kernel cannot be read"sv
+                                                        : "the loader cannot be read"sv,
+                                   file.error().status}};
   }
   abi::efi::Handle kernel = nullptr;
   Status status =

@@ -120,6 +120,10 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
   if (key == "map-lie"sv) {
     return parse_word(value, kLies, config.map_lie);
   }
+  if (key == "shim"sv) {
+    config.shim = value;
+    return true;
+  }
   if (key == "loader"sv) {
     config.loader = value;
     return true;

@@ -43,6 +43,7 @@ struct LauncherConfig {
   std::uint64_t accept_cost_ns = 0;
   std::uint64_t map_holes = 0;  ///< single pages that the firmware keeps, at most kMostMapHoles
   MapLie map_lie = MapLie::kNone;
+  std::string_view shim;    ///< empty: none; else it is started, and starts the kernel
   std::string_view loader;  ///< empty: the kernel's own EFI stub is started
   std::string_view kernel = kDefaultKernel;
   std::string_view initrd;
