@@ -52,7 +52,8 @@ bool accepts_all_for(const BootOptions& options, const RunPlan& plan) {
     return true;
   }
   const bool asks_kernel = plan.image.kind == KernelKind::kLinux && handshake;
-  if (options.loader != LoaderKind::kAccede && !asks_kernel) {
+  const bool shim = options.shim && options.platform != Platform::kNone;
+  if (options.loader != LoaderKind::kAccede && !asks_kernel && !shim) {
     return false;
   }
   const auto file = read_bytes(plan.kernel, kMaxBootFile);
@@ -113,8 +114,9 @@ std::optional<AcceptanceForecast> forecast_acceptance(const BootOptions& options
 std::optional<AcceptanceForecast> forecast_acceptance(const BootOptions& options,
                                                       const RunPlan& plan) {
   const LoaderFiles files{.kernel = size_of(plan.kernel), .initrd = size_of(plan.initrd)};
-  const bool at_exit =
-      options.firmware == FirmwareKind::kHandshake && accepts_all_for(options, plan);
+  // The shim accepts before that.
+  const bool at_exit = options.firmware == FirmwareKind::kHandshake && !options.shim &&
+                       accepts_all_for(options, plan);
   return forecast_acceptance(options, files, at_exit);
 }
 

@@ -103,7 +103,9 @@ std::expected<void, Failure> run_all(const BootOptions& options, SignalWatch& si
                                      std::vector<RunResult>& results) {
   const auto tools = find_host_tools(
       {.guest = std::ranges::find(options.kernels, kGuestName) != options.kernels.end(),
-       .loader = options.loader == LoaderKind::kAccede});
+       .loader = options.loader == LoaderKind::kAccede,
+       .shim = options.shim,
+       .variables = options.variables.has_value()});
   if (!tools) {
     return std::unexpected{tools.error()};
   }

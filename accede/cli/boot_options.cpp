@@ -55,7 +55,6 @@ Check check_later(const RawBootOptions& raw) {
   const std::pair<bool, std::string_view> later[] = {
       {raw.strict.has_value(), "--strict"},
       {raw.report.has_value(), "--report"},
-      {raw.shim, "--shim"},
   };
   for (const auto& [given, option] : later) {
     if (given) {
@@ -134,6 +133,8 @@ std::expected<BootOptions, Failure> check_boot_options(const RawBootOptions& raw
   options.map_lie = raw.map_lie.value_or("none");
   options.initrd = raw.initrd;
   options.loader = raw.loader == "accede" ? LoaderKind::kAccede : LoaderKind::kStub;
+  options.shim = raw.shim;
+  options.variables = raw.variables;
   options.work = raw.work;
   options.kexec = raw.kexec;
   options.steps = raw.steps;

@@ -47,7 +47,7 @@ struct RawBootOptions {
   using Text = std::optional<std::string>;
   Text platform, memory, accept, firmware, firmware_accept, backing, kernel, initrd, append, loader,
       accept_cost, vcpus, strict, accel, timeout, events, report, console, touch, work,
-      unaccepted_touch, map_holes, map_lie;
+      unaccepted_touch, map_holes, map_lie, variables;
   bool hide_handshake = false;
   bool force_accept = false;
   bool shim = false;
@@ -78,6 +78,8 @@ struct BootOptions {
   std::optional<std::string> touch;         ///< `all` or bytes
   std::optional<std::string> work;          ///< how our own kernel touches: touch, random, fill
   LoaderKind loader = LoaderKind::kStub;
+  bool shim = false;                     ///< accede-shim.efi starts the kernel
+  std::optional<std::string> variables;  ///< file that keeps the UEFI variables of the runs
   bool kexec = false;
   bool steps = false;
   std::uint64_t map_holes = 0;   ///< single pages that the firmware reserves

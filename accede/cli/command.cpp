@@ -30,8 +30,8 @@ constexpr const char* kExamples =
     "needed\n"
     "is missing (the message names the package); 4 timed out.\n"
     "Environment: ACCEDE_QEMU, ACCEDE_OVMF, ACCEDE_LIB_DIR replace the QEMU program, the combined\n"
-    "OVMF image and the directory with BOOTX64.EFI, init.cpio, accede-guest.efi and\n"
-    "accede-loader.efi; TMPDIR, XDG_CACHE_HOME.";
+    "OVMF image and the directory with BOOTX64.EFI, init.cpio, accede-guest.efi,\n"
+    "accede-loader.efi and accede-shim.efi; TMPDIR, XDG_CACHE_HOME.";
 
 constexpr const char* kBootExamples =
     "Examples:\n"
@@ -45,13 +45,14 @@ constexpr const char* kBootExamples =
     "  accede boot --kernel guest,linux --memory 12G --touch 1G     accede's own kernel and Linux\n"
     "  accede boot --kernel guest --accept lazy,eager,background --touch all --work fill\n"
     "  accede boot --loader accede --kernel debian-6.1 --steps      what each part accepts\n"
+    "  accede boot --platform snp --firmware never --shim --kernel debian-6.1    the shim accepts\n"
     "  accede boot --kexec               a second Linux inherits what is not accepted\n"
     "  accede boot --platform snp --accept lazy,eager               as an SEV-SNP guest\n"
     "  accede boot --platform none       the same VM without the emulator\n"
     "\n"
     "With --initrd the run ends when that initrd's init powers the VM off. --kexec fails when the\n"
     "second kernel does not come up, finds memory changed, or accepts memory again.\n"
-    "Not yet: --shim, --vcpus above 1, --strict, --accel kvm, --report.";
+    "Not yet: --vcpus above 1, --strict, --accel kvm, --report.";
 
 constexpr const char* kInspectExamples =
     "Examples:\n"
@@ -146,6 +147,10 @@ void add_guest_options(CLI::App& boot, RawBootOptions& raw) {
   add(boot, "--append", raw.append, "TEXT", "more of the kernel command line");
   add(boot, "--loader", raw.loader, "stub|accede",
       "what starts a Linux: its EFI stub or accede's loader (default stub)");
+  boot.add_flag("--shim", raw.shim,
+                "accede's shim starts the kernel, and accepts memory for one that cannot");
+  add(boot, "--variables", raw.variables, "FILE",
+      "keep the UEFI variables of the runs, such as the shim's verdicts; made when missing");
   boot.add_flag("--kexec", raw.kexec, "the kernel then starts itself again by kexec");
   add(boot, "--touch", raw.touch, "all|SIZE",
       "the guest touches memory and takes the time of each page");
@@ -216,7 +221,6 @@ void add_later_options(CLI::App& boot, RawBootOptions& raw) {
   constexpr const char* kHidden = "";
   boot.add_option("--strict", raw.strict)->expected(0, 1)->group(kHidden);
   boot.add_option("--report", raw.report)->group(kHidden);
-  boot.add_flag("--shim", raw.shim)->group(kHidden);
 }
 
 void add_inspect_options(CLI::App& inspect, InspectOptions& options) {

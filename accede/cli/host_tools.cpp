@@ -21,8 +21,9 @@ struct FirmwarePaths {
 constexpr std::array<FirmwarePaths, 9> kFirmware{{
     {"usr/share/ovmf/OVMF.fd", nullptr},
     {"usr/share/qemu/OVMF.fd", nullptr},
-    {"usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"},
     {"usr/share/OVMF/OVMF_CODE.fd", "usr/share/OVMF/OVMF_VARS.fd"},
+    // That of Debian 12 takes four times as long where physical addresses have 48 bits.
+    {"usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"},
     {"usr/share/edk2/ovmf/OVMF_CODE.fd", "usr/share/edk2/ovmf/OVMF_VARS.fd"},
     {"usr/share/edk2/x64/OVMF.4m.fd", nullptr},
     {"usr/share/edk2/x64/OVMF_CODE.4m.fd", "usr/share/edk2/x64/OVMF_VARS.4m.fd"},
@@ -50,18 +51,25 @@ fs::path library_directory() {
   return program.parent_path().parent_path() / "lib" / "accede";
 }
 
-std::expected<Firmware, Failure> choose_firmware() {
-  if (const auto chosen = variable(kOvmfVariable)) {
+std::expected<Firmware, Failure> choose_firmware(bool split) {
+  if (const auto chosen = variable(kOvmfVariable); chosen && split) {
+    return std::unexpected{
+        usage(std::string{"--variables: "} + kOvmfVariable +
+              " names a combined image, which keeps no variables in a file: unset it")};
+  } else if (chosen) {
     if (!is_file(*chosen)) {
       return std::unexpected{
           missing(std::string{kOvmfVariable} + "=" + *chosen + ": no such file")};
     }
     return Firmware{.code = *chosen, .variables = std::nullopt};
   }
-  if (auto found = find_firmware("/")) {
+  if (auto found = find_firmware("/", split)) {
     return *found;
   }
-  return std::unexpected{missing("UEFI firmware for the VM is missing: install the package ovmf")};
+  return std::unexpected{missing(
+      split ? "UEFI firmware with a variable part (OVMF_CODE, OVMF_VARS) is missing: install "
+              "the package ovmf"
+            : "UEFI firmware for the VM is missing: install the package ovmf")};
 }
 
 std::expected<fs::path, Failure> choose_qemu() {
@@ -84,8 +92,11 @@ std::expected<fs::path, Failure> own_file(std::string_view name) {
 
 }  // namespace
 
-std::optional<Firmware> find_firmware(const fs::path& root) {
+std::optional<Firmware> find_firmware(const fs::path& root, bool split) {
   for (const FirmwarePaths& paths : kFirmware) {
+    if (split && paths.variables == nullptr) {
+      continue;
+    }
     Firmware firmware{.code = root / paths.code, .variables = std::nullopt};
     if (paths.variables != nullptr) {
       firmware.variables = root / paths.variables;
@@ -121,7 +132,7 @@ std::expected<HostTools, Failure> find_host_tools(const ToolNeeds& needs) {
   if (!qemu) {
     return std::unexpected{qemu.error()};
   }
-  const auto firmware = choose_firmware();
+  const auto firmware = choose_firmware(needs.variables);
   if (!firmware) {
     return std::unexpected{firmware.error()};
   }
@@ -141,12 +152,17 @@ std::expected<HostTools, Failure> find_host_tools(const ToolNeeds& needs) {
   if (!loader) {
     return std::unexpected{loader.error()};
   }
+  const auto shim = needs.shim ? own_file("accede-shim.efi") : fs::path{};
+  if (!shim) {
+    return std::unexpected{shim.error()};
+  }
   return HostTools{.qemu = *qemu,
                    .firmware = *firmware,
                    .launcher = *launcher,
                    .init = *init,
                    .guest = *guest,
-                   .loader = *loader};
+                   .loader = *loader,
+                   .shim = *shim};
 }
 
 std::optional<std::uint64_t> host_available_bytes() {

@@ -73,6 +73,11 @@ Check check_combinations(const RawBootOptions& raw) {
   if (raw.firmware == "accept-all" && plan != "all") {
     return refuse("--firmware-accept " + plan + ": --firmware accept-all accepts everything");
   }
+  if (raw.shim && raw.loader == "accede") {
+    return refuse(
+        "--shim: what accede's loader starts is entered without the firmware, where no shim sees "
+        "it; --loader accede accepts for a kernel that cannot by itself");
+  }
   if (raw.map_lie.value_or("none") != "none" &&
       (raw.firmware == "accept-all" || raw.firmware_accept == "all")) {
     return refuse(

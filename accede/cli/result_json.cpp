@@ -260,6 +260,7 @@ Json run_object(const RunResult& result, bool with_steps) {
   json["accept_cost_ns"] = label.accept_cost ? Json(label.accept_cost->count()) : Json(nullptr);
   json["kernel"] = label.kernel;
   json["loader"] = name(label.loader);
+  json["shim"] = label.shim;
   json["accel"] = "tcg";
   json["vcpus"] = 1;
   json["outcome"] = name(result.outcome);

@@ -65,7 +65,8 @@ std::string lost_text(const RunResult& run) {
     text +=
         "With --firmware accept-all the firmware accepts all memory before the kernel starts and\n"
         "gives it all back; with --firmware handshake it does so for kernels that promise "
-        "nothing.\n";
+        "nothing;\n"
+        "with --shim accede's shim does it, whatever the firmware.\n";
   }
   return text;
 }

@@ -145,6 +145,9 @@ std::string heading(std::span<const RunResult> results) {
   if (label.loader == LoaderKind::kAccede) {
     text += ", started by accede's loader";
   }
+  if (label.shim) {
+    text += ", started by accede's shim";
+  }
   if (label.kexec) {
     text += ", with kexec";
   }

@@ -53,6 +53,7 @@ struct RunLabel {
   std::optional<std::chrono::nanoseconds> accept_cost;
   KernelKind kernel_kind = KernelKind::kLinux;
   LoaderKind loader = LoaderKind::kStub;
+  bool shim = false;        ///< accede's shim started the kernel
   bool kexec = false;       ///< a jump into a second kernel was asked for
   std::string policy = {};  ///< how the kernel was told to accept; `name(mode)`
 };

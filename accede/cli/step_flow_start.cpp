@@ -85,7 +85,9 @@ std::string StepFlow::loader_text() const {
     return accepts("an EFI program runs", "an EFI program runs, accepts");
   }
   const bool ours = run_.label.loader == LoaderKind::kAccede;
-  const std::string who = ours ? "accede-loader" : "EFI stub";
+  const std::string who = ours              ? "accede-loader"
+                          : run_.label.shim ? "accede-shim, EFI stub"
+                                            : "EFI stub";
   if (!emulated()) {
     return who + ": starts the kernel";
   }

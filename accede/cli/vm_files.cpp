@@ -50,6 +50,7 @@ std::error_code fill_partition(const BootOptions& options, const RunPlan& plan,
       {true, plan.kernel, own / "kernel.efi"},
       {takes_initrd(plan) && !options.kexec, plan.initrd, own / "initrd"},
       {options.loader == LoaderKind::kAccede, tools.loader, own / "loader.efi"},
+      {options.shim, tools.shim, own / "shim.efi"},
   };
   std::error_code error;
   fs::create_directories(partition / "EFI" / "BOOT", error);
@@ -60,6 +61,33 @@ std::error_code fill_partition(const BootOptions& options, const RunPlan& plan,
     }
   }
   return error;
+}
+
+/// The user's file as the firmware's variable part: made when there is none.
+std::expected<void, Failure> keep_variables(const fs::path& file, const HostTools& tools) {
+  std::error_code error;
+  const auto fail = [&](const std::string& why) {
+    return std::unexpected{usage("--variables " + file.string() + ": " + why)};
+  };
+  if (!fs::exists(file, error) && !error) {
+    fs::copy_file(*tools.firmware.variables, file, error);
+    if (!error) {
+      fs::permissions(file, fs::perms{0600}, error);
+    }
+  }
+  if (error) {
+    return fail(error.message());
+  }
+  const std::uintmax_t bytes = fs::file_size(file, error);
+  const std::uintmax_t right = error ? 0 : fs::file_size(*tools.firmware.variables, error);
+  if (error) {
+    return fail(error.message());
+  }
+  if (bytes != right) {
+    return fail("has " + std::to_string(bytes) + " bytes, the variables of this firmware " +
+                std::to_string(right));
+  }
+  return {};
 }
 
 }  // namespace
@@ -77,6 +105,7 @@ RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
       .accept_cost = options.accept_cost,
       .kernel_kind = plan.image.kind,
       .loader = options.loader,
+      .shim = options.shim,
       .kexec = options.kexec,
       .policy = std::string{name(plan.mode)}};
 }
@@ -134,6 +163,9 @@ std::string launcher_config(const BootOptions& options, const RunPlan& plan) {
   if (options.loader == LoaderKind::kAccede) {
     set("loader", R"(\accede\loader.efi)");
   }
+  if (options.shim) {
+    set("shim", R"(\accede\shim.efi)");
+  }
   set("kernel", R"(\accede\kernel.efi)");
   if (takes_initrd(plan)) {
     set("initrd", R"(\accede\initrd)");
@@ -152,7 +184,12 @@ std::expected<VmFiles, Failure> make_vm_files(const BootOptions& options, const 
   VmFiles files{
       .directory = std::move(*directory), .partition = partition, .firmware = tools.firmware};
   std::error_code error = fill_partition(options, plan, tools, partition);
-  if (!error && tools.firmware.variables) {
+  if (!error && options.variables) {
+    if (const auto kept = keep_variables(*options.variables, tools); !kept) {
+      return std::unexpected{kept.error()};
+    }
+    files.firmware.variables = *options.variables;
+  } else if (!error && tools.firmware.variables) {
     files.firmware.variables = files.directory.path() / "variables.fd";
     fs::copy_file(*tools.firmware.variables, *files.firmware.variables, error);
     fs::permissions(*files.firmware.variables, fs::perms{0600}, error);

@@ -293,6 +293,7 @@ TEST_F(ProcessTest, WhatIsMissingIsNamedWithItsPackage) {
 TEST_F(ProcessTest, OnlyWhatABootNeedsHasToBeThere) {
   fs::remove(path("lib/accede-guest.efi"));
   fs::remove(path("lib/accede-loader.efi"));
+  fs::remove(path("lib/accede-shim.efi"));
   EXPECT_EQ(boot().exit_code, kExitDone);
   Answer answer = wait(start({"--kernel", "guest"}));
   EXPECT_EQ(answer.exit_code, kExitMissing);
@@ -300,6 +301,9 @@ TEST_F(ProcessTest, OnlyWhatABootNeedsHasToBeThere) {
   answer = boot({"--loader", "accede"});
   EXPECT_EQ(answer.exit_code, kExitMissing);
   EXPECT_THAT(answer.err, HasSubstr("accede-loader.efi is missing"));
+  answer = boot({"--shim"});
+  EXPECT_EQ(answer.exit_code, kExitMissing);
+  EXPECT_THAT(answer.err, HasSubstr("accede-shim.efi is missing"));
 }
 
 TEST_F(ProcessTest, SavesTheConsole) {

@@ -332,6 +332,66 @@ TEST_F(VmFilesTest, AddsOurLoaderWhenItIsWanted) {
   EXPECT_EQ(fs::file_size(files->partition / "accede" / "loader.efi"), 6U);
 }
 
+TEST_F(VmFilesTest, TheShimIsConfiguredAndThereWhenItIsWanted) {
+  for (const char* const name : {"launcher", "init", "kernel", "shim"}) {
+    put(name, name);
+  }
+  const HostTools tools{.qemu = "qemu",
+                        .firmware = {.code = "f", .variables = std::nullopt},
+                        .launcher = path("launcher"),
+                        .init = path("init"),
+                        .guest = {},
+                        .loader = {},
+                        .shim = path("shim")};
+  RunPlan plan = linux_plan();
+  plan.kernel = path("kernel");
+  plan.initrd = path("init");
+  RawBootOptions raw;
+  EXPECT_THAT(launcher_config(options(raw), plan), Not(HasSubstr("shim=")));
+  raw.shim = true;
+  EXPECT_THAT(launcher_config(options(raw), plan), HasSubstr("shim=\\accede\\shim.efi\n"));
+  const auto files = make_vm_files(options(raw), plan, tools);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_EQ(fs::file_size(files->partition / "accede" / "shim.efi"), 4U);
+}
+
+TEST_F(VmFilesTest, VariablesThatAreKeptAreMadeOnceAndNotReplaced) {
+  for (const char* const name : {"launcher", "init", "kernel", "template"}) {
+    put(name, name);
+  }
+  const HostTools tools{.qemu = "qemu",
+                        .firmware = {.code = "f", .variables = path("template")},
+                        .launcher = path("launcher"),
+                        .init = path("init"),
+                        .guest = {},
+                        .loader = {}};
+  RunPlan plan = linux_plan();
+  plan.kernel = path("kernel");
+  plan.initrd = path("init");
+  RawBootOptions raw;
+  raw.variables = path("kept").string();
+  ASSERT_TRUE(make_vm_files(options(raw), plan, tools));
+  EXPECT_EQ(fs::file_size(path("kept")), 8U);
+  put("kept", "12345678");
+  const auto files = make_vm_files(options(raw), plan, tools);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_EQ(files->firmware.variables, path("kept"));
+  EXPECT_EQ(read_bytes(path("kept"), 100)->front(), std::byte{'1'});
+  put("kept", "other firmware's");
+  const auto refused = make_vm_files(options(raw), plan, tools);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("has 16 bytes, the variables of this firmware 8"));
+}
+
+TEST_F(VmFilesTest, FirmwareThatKeepsVariablesIsSplit) {
+  put("usr/share/ovmf/OVMF.fd", "both");
+  EXPECT_FALSE(find_firmware(directory_->path(), true));
+  put("usr/share/OVMF/OVMF_VARS_4M.fd", "variables");
+  const auto firmware = find_firmware(directory_->path(), true);
+  ASSERT_TRUE(firmware);
+  EXPECT_TRUE(firmware->variables);
+}
+
 TEST_F(VmFilesTest, OurKernelGetsNoInitrd) {
   for (const char* const name : {"launcher", "init", "guest"}) {
     put(name, name);
