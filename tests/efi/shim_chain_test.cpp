@@ -141,6 +141,18 @@ TEST_F(ShimChain, Regression_E05_AKernelThatWasNotSeenFailsOnceAndReadsTheMapAga
   EXPECT_EQ(fake.other_calls_after_exit, 0) << "only two services may be called";
 }
 
+TEST_F(ShimChain, TheFirstCallFailsEvenIfTheFirmwaresKeyStaysTheSame) {
+  fake.accept_fails = true;  // memory goes from the map, none is added: edk2 keeps its key
+  const auto loader = fake.load(test::boot_loader(), [this] {
+    const std::uint64_t key = fake.key;
+    EXPECT_EQ(exit(nullptr), Status::kInvalidParameter);
+    EXPECT_EQ(fake.key, key);
+    EXPECT_EQ(fake.times_left, 0) << "boot services are still there";
+    return exit(nullptr);
+  });
+  EXPECT_EQ(watch(loader), Status::kSuccess);
+}
+
 TEST_F(ShimChain, WithNothingUnacceptedTheFirstCallOfAnybodyGoesThrough) {
   fake.map.pop_back();
   const auto loader = fake.load(test::boot_loader(), [this] { return exit(nullptr); });

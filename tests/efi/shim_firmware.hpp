@@ -44,6 +44,8 @@ class ShimFirmware : public FakeFirmware {
     boot.start_image = start_image;
     boot.unload_image = unload_image;
     boot.set_watchdog_timer = set_watchdog_timer;
+    exit_below_ = boot.exit_boot_services;
+    boot.exit_boot_services = exit_boot_services;
     runtime_.get_variable = get_variable;
     runtime_.set_variable = set_variable;
     console_.output_string = output_string;
@@ -97,6 +99,7 @@ class ShimFirmware : public FakeFirmware {
   wire::MemoryAcceptanceHandshake handshake{};
   std::vector<wire::Handle> unloaded;
   int starts = 0;
+  int times_left = 0;  ///< successful calls of ExitBootServices
 
  private:
   struct Image {
@@ -136,6 +139,11 @@ class ShimFirmware : public FakeFirmware {
     count();
     ++self()->starts;
     return image_of(handle).run();
+  }
+  static Status ACCEDE_EFIAPI exit_boot_services(wire::Handle handle, std::uint64_t map_key) {
+    const Status status = self()->exit_below_(handle, map_key);
+    self()->times_left += is_error(status) ? 0 : 1;
+    return status;
   }
   static Status ACCEDE_EFIAPI unload_image(wire::Handle handle) {
     count();
@@ -278,6 +286,7 @@ class ShimFirmware : public FakeFirmware {
     return Status::kSuccess;
   }
 
+  decltype(wire::BootServices::exit_boot_services) exit_below_ = nullptr;
   wire::RuntimeServices runtime_{};
   wire::SimpleTextOutput console_{};
   wire::DxeServices services_{};
