@@ -6,6 +6,7 @@
 #include <archive_entry.h>
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <memory>
 
 namespace accede::inspect {
@@ -98,40 +99,70 @@ std::optional<Compression> recognise_compression(std::span<const std::byte> byte
   return method == nullptr ? std::nullopt : std::optional{method->compression};
 }
 
-std::expected<std::vector<std::byte>, DecompressErrorKind> decompress(
-    std::span<const std::byte> packed, std::size_t most) {
+void Unpacker::Close::operator()(void* reader) const {
+  archive_read_free(static_cast<archive*>(reader));
+}
+
+std::expected<Unpacker, DecompressErrorKind> Unpacker::open(std::span<const std::byte> packed,
+                                                            std::size_t most) {
   const Method* const method = find_method(packed);
   if (method == nullptr) {
     return std::unexpected{DecompressErrorKind::kUnknownMethod};
   }
   if (method->compression == Compression::kLzo) {
-    return decompress_lzop(packed, most);
+    auto all = decompress_lzop(packed, most);
+    if (!all) {
+      return std::unexpected{all.error()};
+    }
+    Unpacker done{nullptr, most};
+    done.unpacked_ = *std::move(all);
+    done.at_end_ = true;
+    return done;
   }
-  const Archive open = open_raw(packed, *method);
-  if (open == nullptr) {
+  Archive archive = open_raw(packed, *method);
+  if (archive == nullptr) {
     return std::unexpected{DecompressErrorKind::kCorrupt};
   }
-  std::vector<std::byte> unpacked;
+  Unpacker unpacker{Reader{archive.release()}, most};
   // Address space, not memory: what is not written to costs nothing.
   constexpr std::size_t kMostUsualRatio = 16;
-  unpacked.reserve(std::min(most, packed.size() * kMostUsualRatio));
-  for (;;) {
+  unpacker.unpacked_.reserve(std::min(most, packed.size() * kMostUsualRatio));
+  return unpacker;
+}
+
+std::expected<void, DecompressErrorKind> Unpacker::unpack_to(std::size_t size) {
+  auto* const reader = static_cast<archive*>(reader_.get());
+  while (!at_end_ && unpacked_.size() < size) {
     const void* block = nullptr;
-    std::size_t size = 0;
+    std::size_t block_size = 0;
     la_int64_t offset = 0;
-    const int result = archive_read_data_block(open.get(), &block, &size, &offset);
+    const int result = archive_read_data_block(reader, &block, &block_size, &offset);
     if (result == ARCHIVE_EOF) {
-      return unpacked;
+      at_end_ = true;
+      return {};
     }
     if (result < ARCHIVE_WARN) {
       return std::unexpected{DecompressErrorKind::kCorrupt};
     }
-    if (size > most - unpacked.size()) {
+    if (block_size > most_ - unpacked_.size()) {
       return std::unexpected{DecompressErrorKind::kTooLarge};
     }
     const auto* const bytes = static_cast<const std::byte*>(block);
-    unpacked.insert(unpacked.end(), bytes, bytes + size);
+    unpacked_.insert(unpacked_.end(), bytes, bytes + block_size);
   }
+  return {};
+}
+
+std::expected<std::vector<std::byte>, DecompressErrorKind> decompress(
+    std::span<const std::byte> packed, std::size_t most) {
+  auto unpacker = Unpacker::open(packed, most);
+  if (!unpacker) {
+    return std::unexpected{unpacker.error()};
+  }
+  if (const auto done = unpacker->unpack_to(std::numeric_limits<std::size_t>::max()); !done) {
+    return std::unexpected{done.error()};
+  }
+  return std::move(*unpacker).take();
 }
 
 }  // namespace accede::inspect

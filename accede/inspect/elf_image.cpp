@@ -1,5 +1,7 @@
 #include "accede/inspect/elf_image.hpp"
 
+#include "accede/base/byte_reader.hpp"
+
 #include <gelf.h>
 #include <libelf.h>
 #include <algorithm>
@@ -90,6 +92,30 @@ std::expected<ElfImage, std::string> parse_elf(std::span<const std::byte> file) 
     return std::unexpected{*std::move(problem)};
   }
   return ElfImage{.machine = machine_of(header)};
+}
+
+std::optional<std::size_t> end_of_first_segment(std::span<const std::byte> beginning,
+                                                std::size_t file_size) {
+  const ByteReader reader{beginning};
+  const auto header = reader.read_struct<Elf64_Ehdr>(0);
+  if (!header || !is_elf(beginning) || header->e_ident[EI_CLASS] != ELFCLASS64 ||
+      header->e_ident[EI_DATA] != ELFDATA2LSB || header->e_phentsize != sizeof(Elf64_Phdr) ||
+      !inside(header->e_shoff, std::uint64_t{header->e_shnum} * header->e_shentsize, file_size) ||
+      !inside(header->e_phoff, std::uint64_t{header->e_phnum} * sizeof(Elf64_Phdr),
+              beginning.size())) {
+    return std::nullopt;
+  }
+  std::optional<std::size_t> end;
+  for (std::size_t i = 0; i < header->e_phnum; ++i) {
+    const auto segment = *reader.read_struct<Elf64_Phdr>(header->e_phoff + i * sizeof(Elf64_Phdr));
+    if (!inside(segment.p_offset, segment.p_filesz, file_size)) {
+      return std::nullopt;
+    }
+    if (!end && segment.p_type == PT_LOAD) {
+      end = segment.p_offset + segment.p_filesz;
+    }
+  }
+  return end;
 }
 
 }  // namespace accede::inspect

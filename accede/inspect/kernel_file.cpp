@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -21,7 +23,6 @@ using image::KernelSignal;
 using image::Knows;
 using image::PeImage;
 using Inspected = std::expected<Report, InspectError>;
-using Unpacked = std::expected<std::vector<std::byte>, InspectError>;
 using FileBytes = std::span<const std::byte>;
 
 constexpr std::string_view kVmlinux = "vmlinux";
@@ -111,28 +112,105 @@ void read_xloadflags(const BzImage& bzimage, std::uint64_t base, Report& report)
                   base + kXloadflags);
 }
 
-/// The kernel in a bzImage's payload, whose last four bytes say how large it is.
-Unpacked unpack_payload(const BzImage& bzimage, Report& report) {
+/// The kernel in a bzImage, unpacked as far as somebody asked for.
+struct Payload {
+  Unpacker unpacker;
+  std::size_t size;  ///< of the whole kernel, as the payload's last four bytes announce it
+  Compression method;
+};
+
+std::unexpected<InspectError> unsound_payload(std::string_view why) {
+  return fail("has a payload that is not sound: " + std::string{why});
+}
+
+std::expected<Payload, InspectError> open_payload(const BzImage& bzimage) {
   constexpr std::size_t kTrailer = 4;
   const auto payload = bzimage.payload();
   const auto method = recognise_compression(payload);
   if (payload.size() < kTrailer || !method) {
     return fail("has a payload that is compressed by no known method");
   }
-  report.compression = to_string(*method);
   const std::size_t size = *ByteReader{payload}.read<std::uint32_t>(payload.size() - kTrailer);
   // The size is gzip's own last field; behind every other method it is an addition.
   const auto packed =
       *method == Compression::kGzip ? payload : payload.first(payload.size() - kTrailer);
-  auto kernel = decompress(packed, std::min(size, kMostUnpacked));
-  if (!kernel) {
-    return fail("has a payload that is not sound: " + std::string{to_string(kernel.error())});
+  auto unpacker = Unpacker::open(packed, std::min(size, kMostUnpacked));
+  if (!unpacker) {
+    return unsound_payload(to_string(unpacker.error()));
   }
-  if (kernel->size() != size) {
-    return fail("has a payload that is not sound: " + std::to_string(kernel->size()) +
-                " bytes unpacked, " + std::to_string(size) + " announced");
+  return Payload{.unpacker = *std::move(unpacker), .size = size, .method = *method};
+}
+
+/// All of the kernel is there, and is a sound ELF file.
+std::expected<void, InspectError> unpack_all(Payload& payload) {
+  const auto done = payload.unpacker.unpack_to(std::numeric_limits<std::size_t>::max());
+  if (!done) {
+    return unsound_payload(to_string(done.error()));
   }
-  return *std::move(kernel);
+  const auto& kernel = payload.unpacker.bytes();
+  if (kernel.size() != payload.size) {
+    return unsound_payload(std::to_string(kernel.size()) + " bytes unpacked, " +
+                           std::to_string(payload.size) + " announced");
+  }
+  if (const auto elf = parse_elf(kernel); !elf) {
+    return fail("has a payload that " + elf.error());
+  }
+  return {};
+}
+
+/// Of methods that take a second for a kernel, what no conclusion needs stays packed.
+bool is_slow(Compression method) {
+  return method == Compression::kXz || method == Compression::kLzma ||
+         method == Compression::kBzip2;
+}
+
+/// Every question has an answer, and the search met the landmarks.
+bool is_settled(const Report& report, const KernelFindings& findings) {
+  const auto& signals = *findings.kernel;
+  const bool landmarks = signals[KernelSignal::kBanner] &&
+                         signals[KernelSignal::kFreePagesCounter] &&
+                         signals[KernelSignal::kCommandLine];
+  const bool config = !signals[KernelSignal::kConfig] || findings.config;
+  constexpr std::array kQuestions{Feature::kSevGuest,
+                                  Feature::kSnpGuest,
+                                  Feature::kTdxGuest,
+                                  Feature::kUnacceptedMemory,
+                                  Feature::kUnacceptedMemoryTdx,
+                                  Feature::kUnacceptedMemorySnp,
+                                  Feature::kHandshake,
+                                  Feature::kKexec};
+  return landmarks && config && std::ranges::none_of(kQuestions, [&](Feature question) {
+           return report[question].value == Knows::kUnknown;
+         });
+}
+
+/// Concludes from the first segment of the kernel alone: its code and its read-only data, where a
+/// compiler puts texts, so that a text which is not there is not in the kernel. (The table's GUID
+/// may lie behind it; it is a third signal of what two texts tell.) Nothing when the kernel is not
+/// laid out like that, or a question stays open; an error when it cannot be unpacked so far.
+std::expected<std::optional<Report>, InspectError> conclude_early(Payload& payload, Report report,
+                                                                  KernelFindings findings) {
+  constexpr std::size_t kHeaders = 4096;
+  auto done = payload.unpacker.unpack_to(kHeaders);
+  const auto end = end_of_first_segment(payload.unpacker.bytes(), payload.size);
+  if (done && end) {
+    done = payload.unpacker.unpack_to(*end);
+  }
+  if (!done) {
+    return unsound_payload(to_string(done.error()));
+  }
+  if (!end || payload.unpacker.bytes().size() >= payload.size) {
+    return std::nullopt;
+  }
+  look_at_kernel(payload.unpacker.bytes(), kVmlinux, 0, report, findings);
+  report = conclude(std::move(report), findings);
+  if (!is_settled(report, findings)) {
+    return std::nullopt;
+  }
+  report.notes.push_back("unpacked to the end of the kernel's first segment: " +
+                         std::to_string(payload.unpacker.bytes().size()) + " of " +
+                         std::to_string(payload.size) + " bytes");
+  return report;
 }
 
 /// `base`: of `file` in the file that offsets count from.
@@ -154,14 +232,24 @@ Inspected inspect_bzimage(FileBytes file, std::uint64_t base, ImageKind kind) {
   KernelFindings findings{.stub = image::find_unaccepted_support(file),
                           .stub_base = base,
                           .machine_offset = base + kXloadflags};
-  const auto kernel = unpack_payload(*bzimage, report);
-  if (!kernel) {
-    return std::unexpected{kernel.error()};
+  auto payload = open_payload(*bzimage);
+  if (!payload) {
+    return std::unexpected{payload.error()};
   }
-  if (const auto elf = parse_elf(*kernel); !elf) {
-    return fail("has a payload that " + elf.error());
+  report.compression = to_string(payload->method);
+  if (is_slow(payload->method)) {
+    auto early = conclude_early(*payload, report, findings);
+    if (!early) {
+      return std::unexpected{early.error()};
+    }
+    if (*early) {
+      return **std::move(early);
+    }
   }
-  look_at_kernel(*kernel, kVmlinux, 0, report, findings);
+  if (const auto done = unpack_all(*payload); !done) {
+    return std::unexpected{done.error()};
+  }
+  look_at_kernel(payload->unpacker.bytes(), kVmlinux, 0, report, findings);
   return conclude(std::move(report), findings);
 }
 

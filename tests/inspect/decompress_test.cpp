@@ -65,6 +65,17 @@ TEST_P(EveryMethod, NeverGivesMoreThanThereWasOfAPart) {
   }
 }
 
+TEST_P(EveryMethod, UnpacksInStepsWhatItUnpacksAtOnce) {
+  const auto packed = test::pack(sample(), GetParam());
+  auto unpacker = Unpacker::open(packed, kMost);
+  ASSERT_TRUE(unpacker);
+  for (std::size_t size = 1; !unpacker->at_end(); size *= 4) {
+    ASSERT_TRUE(unpacker->unpack_to(size));
+    ASSERT_TRUE(unpacker->bytes().size() >= size || unpacker->at_end());
+  }
+  EXPECT_EQ(std::move(*unpacker).take(), sample());
+}
+
 INSTANTIATE_TEST_SUITE_P(All, EveryMethod, testing::ValuesIn(kMethods),
                          [](const auto& one) { return std::string{to_string(one.param)}; });
 
@@ -82,6 +93,17 @@ TEST(Decompress, TellsCorruptData) {
     ASSERT_FALSE(unpacked) << to_string(method);
     EXPECT_EQ(unpacked.error(), Kind::kCorrupt) << to_string(method);
   }
+}
+
+TEST(Decompress, StopsWhereItIsToldTo) {
+  const ByteVector zeros(std::size_t{8} << 20);
+  const auto packed = test::pack(zeros, Compression::kXz);
+  auto unpacker = Unpacker::open(packed, zeros.size());
+  ASSERT_TRUE(unpacker);
+  ASSERT_TRUE(unpacker->unpack_to(kMost));
+  EXPECT_GE(unpacker->bytes().size(), kMost);
+  EXPECT_LT(unpacker->bytes().size(), 2 * kMost);
+  EXPECT_FALSE(unpacker->at_end());
 }
 
 TEST(Decompress, HasATextForEachError) {

@@ -1,3 +1,4 @@
+#include "accede/inspect/elf_image.hpp"
 #include "accede/inspect/inspect.hpp"
 #include "accede/inspect/kernel_config.hpp"
 #include "accede/inspect/release.hpp"
@@ -77,6 +78,46 @@ TEST(Inspect, EveryCompression) {
     EXPECT_EQ(report.compression, to_string(method));
     EXPECT_TRUE(report.has(Feature::kTdxGuest)) << to_string(method);
   }
+}
+
+constexpr std::array kSlow{Compression::kXz, Compression::kLzma, Compression::kBzip2};
+constexpr std::size_t kMuch = std::size_t{4} << 20;
+
+TEST(Inspect, WhatUnpacksSlowlyIsReadToTheEndOfItsTexts) {
+  for (const auto method : kSlow) {
+    for (Features features : {Features{}, test::old_features()}) {
+      const Report whole = report_of(test::bzimage(features, method));
+      features.zeros_behind = kMuch;
+      const Report part = report_of(test::bzimage(features, method));
+      ASSERT_EQ(part.notes.size(), 1U) << to_string(method);
+      EXPECT_TRUE(part.notes[0].starts_with("unpacked to the end of the kernel's first segment"));
+      EXPECT_TRUE(whole.notes.empty());
+      for (std::size_t i = 0; i < kFeatureCount; ++i) {
+        const auto feature = static_cast<Feature>(i);
+        EXPECT_EQ(value_of(part, feature), value_of(whole, feature)) << to_string(feature);
+      }
+    }
+  }
+}
+
+TEST(Inspect, WhatUnpacksFastIsReadToItsEnd) {
+  EXPECT_TRUE(report_of(test::bzimage({.zeros_behind = kMuch}, Compression::kZstd)).notes.empty());
+}
+
+TEST(Inspect, NothingIsMissedInAKernelWhoseTextsLieElsewhere) {
+  for (const auto method : kSlow) {
+    const Report report = report_of(test::bzimage({.zeros_before = kMuch}, method));
+    EXPECT_TRUE(report.has(Feature::kTdxGuest)) << to_string(method);
+    EXPECT_TRUE(report.notes.empty());
+  }
+}
+
+TEST(Inspect, AnOpenQuestionIsReadToTheEnd) {
+  // The kernel's configuration says nothing of what its texts say.
+  const Report report = report_of(test::bzimage(
+      {.config = "CONFIG_AMD_MEM_ENCRYPT=y\n", .zeros_behind = kMuch}, Compression::kXz));
+  EXPECT_EQ(value_of(report, Feature::kTdxGuest), "unknown");
+  EXPECT_TRUE(report.notes.empty());
 }
 
 TEST(Inspect, EvidenceLiesWhereItSays) {
@@ -287,6 +328,32 @@ TEST(InspectErrors, AnElfFileThatIsCutOff) {
   auto file = test::vmlinux({});
   file.resize(file.size() - 1);
   EXPECT_EQ(error_of(file), "ends inside segment 0");
+}
+
+TEST(InspectErrors, DamageInWhatIsReadOfASlowPayload) {
+  auto file = test::bzimage({.zeros_behind = kMuch}, Compression::kXz);
+  file[0xA00 + 40] ^= std::byte{1};
+  EXPECT_EQ(error_of(file),
+            "has a payload that is not sound: compressed data is corrupt or cut off");
+}
+
+TEST(ElfSegments, TheFirstEndsWhereItsHeaderSays) {
+  const auto file = test::vmlinux({.zeros_behind = 100});
+  EXPECT_EQ(end_of_first_segment(file, file.size()), file.size() - 100);
+  EXPECT_EQ(end_of_first_segment(std::span{file}.first(4096 / 2), file.size()), file.size() - 100);
+}
+
+TEST(ElfSegments, MustLieInTheFile) {
+  auto file = test::vmlinux({.zeros_behind = 100});
+  EXPECT_EQ(end_of_first_segment(file, file.size() - 1), std::nullopt);
+  constexpr std::size_t kHeaders = 64 + 2 * 56;
+  EXPECT_TRUE(end_of_first_segment(std::span{file}.first(kHeaders), file.size()));
+  for (std::size_t size = 0; size < kHeaders; ++size) {
+    EXPECT_EQ(end_of_first_segment(std::span{file}.first(size), file.size()), std::nullopt);
+  }
+  constexpr std::size_t kSectionsAt = 40;  // in the header, with their count and size behind it
+  file[kSectionsAt + 5] = std::byte{1};
+  EXPECT_EQ(end_of_first_segment(file, file.size()), std::nullopt);
 }
 
 TEST(Releases, AreReadFromTexts) {

@@ -31,6 +31,9 @@ struct Features {
   std::string release = "6.12.1-made-up";
   /// "CONFIG_A=y\nCONFIG_B=m\n"; empty: no embedded configuration.
   std::string config = {};
+  /// Zeros in a segment of their own, before or behind the one with the texts.
+  std::size_t zeros_before = 0;
+  std::size_t zeros_behind = 0;
 };
 
 /// Of 6.1: knows SEV-SNP, nothing of TDX and of acceptance.
@@ -41,7 +44,7 @@ struct Features {
 /// The texts of a kernel.
 [[nodiscard]] ByteVector kernel_texts(const Features& features);
 
-/// An ELF file with the texts in a segment.
+/// An ELF file with the texts in a segment, and zeros in others.
 [[nodiscard]] ByteVector vmlinux(const Features& features);
 
 /// A bzImage with EFI stub, decompressor and a packed vmlinux.

@@ -173,16 +173,29 @@ ByteVector vmlinux(const Features& features) {
   header.e_ehsize = sizeof(Elf64_Ehdr);
   header.e_phoff = sizeof(Elf64_Ehdr);
   header.e_phentsize = sizeof(Elf64_Phdr);
-  header.e_phnum = 1;
-  Elf64_Phdr segment{};
-  segment.p_type = PT_LOAD;
-  segment.p_offset = sizeof(header) + sizeof(segment);
-  segment.p_filesz = texts.size();
-  segment.p_memsz = texts.size();
+  std::vector<ByteVector> contents;
+  for (const auto& content :
+       {ByteVector(features.zeros_before), texts, ByteVector(features.zeros_behind)}) {
+    if (!content.empty()) {
+      contents.push_back(content);
+    }
+  }
+  header.e_phnum = static_cast<Elf64_Half>(contents.size());
   ByteVector file;
   append_struct(file, header);
-  append_struct(file, segment);
-  append(file, texts);
+  std::size_t offset = sizeof(header) + contents.size() * sizeof(Elf64_Phdr);
+  for (const ByteVector& content : contents) {
+    Elf64_Phdr segment{};
+    segment.p_type = PT_LOAD;
+    segment.p_offset = offset;
+    segment.p_filesz = content.size();
+    segment.p_memsz = content.size();
+    append_struct(file, segment);
+    offset += content.size();
+  }
+  for (const ByteVector& content : contents) {
+    append(file, content);
+  }
   return file;
 }
 
