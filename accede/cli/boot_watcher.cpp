@@ -56,6 +56,10 @@ void BootWatcher::deadline_passed(double now) {
   if (leaving_) {
     warn("the guest did not power off");
   }
+  if (expectations_.on_its_own && !outcome_) {
+    outcome_ = Outcome::kTimeout;
+    result_.message = "the console does not tell that an init was started";
+  }
   finish(now);
 }
 

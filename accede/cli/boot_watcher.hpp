@@ -16,6 +16,9 @@ namespace accede::cli {
 struct Expectations {
   bool our_init = true;  ///< else the boot is done when the kernel starts any init
   bool kernel = true;    ///< else an EFI program that returns has done its work
+  /// With an init that is not ours: nobody tells that the work is done, and perhaps nothing is on
+  /// the console. The run ends soon after the init, or some time after boot services.
+  bool on_its_own = false;
 };
 
 /// The state of one boot. All times are seconds since QEMU was started, never going back.
@@ -84,6 +87,7 @@ class BootWatcher {
   void handle(double now, const GarbledInit& line);
   void handle(double now, const KernelPanic& line);
   void handle(double now, const KernelMemory& line);
+  void handle(double now, const KernelBanner& line);
   void handle(double now, const EncryptionFeatures& line);
   void handle(double now, const InitStarted& line);
   void handle(double now, const Refusal& line);

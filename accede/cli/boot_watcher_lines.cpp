@@ -9,6 +9,10 @@ namespace {
 constexpr double kPanicSeconds = 2.0;
 /// A guest that said it powers off has this long to do it.
 constexpr double kPowerOffSeconds = 10.0;
+/// An init that is not ours runs this long, so that it uses some memory; and a kernel whose console
+/// is silent.
+constexpr double kOwnInitSeconds = 5.0;
+constexpr double kSilentSeconds = 45.0;
 
 }  // namespace
 
@@ -37,6 +41,9 @@ void BootWatcher::handle(double now, const KernelStarted& /*line*/) {
 void BootWatcher::handle(double now, const BootServicesExited& /*line*/) {
   if (!result_.boot_services_exited) {
     result_.boot_services_exited = now;
+    if (expectations_.on_its_own) {
+      deadline_ = now + kSilentSeconds;
+    }
   }
   phase_ = "kernel";
 }
@@ -167,6 +174,12 @@ void BootWatcher::handle(double /*now*/, const KernelMemory& line) {
   }
 }
 
+void BootWatcher::handle(double /*now*/, const KernelBanner& line) {
+  if (result_.console_release.empty()) {
+    result_.console_release = line.release;
+  }
+}
+
 void BootWatcher::handle(double /*now*/, const EncryptionFeatures& line) {
   result_.encryption = line.text;
 }
@@ -175,6 +188,9 @@ void BootWatcher::handle(double now, const InitStarted& /*line*/) {
   if (!expectations_.our_init) {
     phase_ = "userspace";
     reached(now, Outcome::kUserspace);
+    if (expectations_.on_its_own && still_good()) {
+      deadline_ = now + kOwnInitSeconds;
+    }
   }
 }
 

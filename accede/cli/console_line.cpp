@@ -172,6 +172,9 @@ ConsoleLine parse_console_line(std::string_view line) {
     return EncryptionFeatures{text == std::string_view::npos ? ""
                                                              : std::string{features->substr(text)}};
   }
+  if (const auto banner = after(line, "] Linux version ")) {
+    return KernelBanner{std::string{banner->substr(0, banner->find(' '))}};
+  }
   if (const auto figures = after(line, "] Memory: ")) {
     if (const auto ram = parse_memory(*figures)) {
       return KernelMemory{*ram};

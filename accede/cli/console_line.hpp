@@ -85,6 +85,10 @@ struct KernelPanic {
 struct KernelMemory {
   Bytes ram;
 };
+/// `Linux version 6.12.1 (...`.
+struct KernelBanner {
+  std::string release;
+};
 /// `Memory Encryption Features active: Intel TDX`.
 struct EncryptionFeatures {
   std::string text;
@@ -97,9 +101,9 @@ struct Refusal {
 };
 struct OtherLine {};
 
-using ConsoleLine =
-    std::variant<OtherLine, GuestUp, GuestWork, GuestKexec, GuestOff, GuestError, GuestFaultLine,
-                 GarbledInit, KernelPanic, KernelMemory, EncryptionFeatures, InitStarted, Refusal>;
+using ConsoleLine = std::variant<OtherLine, GuestUp, GuestWork, GuestKexec, GuestOff, GuestError,
+                                 GuestFaultLine, GarbledInit, KernelPanic, KernelMemory,
+                                 KernelBanner, EncryptionFeatures, InitStarted, Refusal>;
 
 /// True for a line that our init or our own kernel wrote for this command.
 [[nodiscard]] bool is_guest_report(std::string_view line);

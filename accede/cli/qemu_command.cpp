@@ -49,6 +49,19 @@ std::vector<std::string> disk_arguments(const std::filesystem::path& directory) 
   return {"-blockdev", node.dump(), "-device", "virtio-blk-pci,drive=esp,bootindex=0"};
 }
 
+/// QEMU opens the file for reading only and keeps what the guest writes in a file without a name.
+/// No other file is opened, whatever the image says. Without IOMMU_PLATFORM a confidential guest
+/// does not use a virtio device.
+std::vector<std::string> user_disk_arguments(const VmDisk& disk) {
+  nlohmann::json node{{"driver", std::string{to_string(disk.format)}},
+                      {"file", {{"driver", "file"}, {"filename", disk.file.string()}}}};
+  if (disk.format == inspect::DiskFormat::kQcow2) {
+    node["backing"] = nullptr;
+  }
+  return {"-drive", "if=none,id=disk,snapshot=on,file=" + escape("json:" + node.dump()), "-device",
+          "virtio-blk-pci,drive=disk,bootindex=1,disable-legacy=on,iommu_platform=on"};
+}
+
 std::vector<std::string> firmware_arguments(const Firmware& firmware) {
   if (!firmware.variables) {
     return {"-bios", firmware.code.string()};
@@ -79,6 +92,9 @@ std::vector<std::string> qemu_arguments(const std::string& program, const VmSetu
   add(disk_arguments(setup.partition));
   if (setup.force_accept) {
     add({"-fw_cfg", "name=" + std::string{abi::fw_cfg::kForceAcceptFile} + ",string=1"});
+  }
+  if (setup.disk) {
+    add(user_disk_arguments(*setup.disk));
   }
   add({"-chardev", channel("console", setup.channels.console), "-serial", "chardev:console"});
   add({"-chardev", channel("report", setup.channels.report), "-device",

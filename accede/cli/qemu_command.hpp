@@ -4,8 +4,10 @@
 #include "accede/base/units.hpp"
 #include "accede/cli/boot_options.hpp"
 #include "accede/cli/host_tools.hpp"
+#include "accede/inspect/disk_image.hpp"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,12 @@ struct VmChannels {
   int control = -1;  ///< QMP
 };
 
+/// A disk of the user's. It is never written: what the guest writes goes with the VM.
+struct VmDisk {
+  std::filesystem::path file;
+  inspect::DiskFormat format = inspect::DiskFormat::kRaw;
+};
+
 struct VmSetup {
   Platform platform = Platform::kTdx;
   Bytes memory;
@@ -25,6 +33,7 @@ struct VmSetup {
   std::filesystem::path partition;  ///< directory that becomes the EFI system partition
   VmChannels channels;
   bool force_accept = false;  ///< the firmware finds that the host wants everything accepted
+  std::optional<VmDisk> disk = std::nullopt;
 };
 
 /// The arguments, the program first. The VM never restarts: after power-off or reset it stands

@@ -93,6 +93,7 @@ struct RunResult {
   std::optional<Fault> fault;
   std::string encryption;            ///< "AMD SEV SEV-ES SEV-SNP", as the kernel says it
   std::optional<Bytes> console_ram;  ///< RAM according to the kernel's own message
+  std::string console_release = {};  ///< of the kernel, by its first message
   std::vector<std::string> warnings;
   std::vector<std::string> console_tail;  ///< last lines of the console, fit for a terminal
 };

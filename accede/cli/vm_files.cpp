@@ -23,7 +23,7 @@ constexpr const char* kLinuxOptions =
     "console=ttyS0 panic=-1 no_timer_check cryptomgr.notests pti=off swiotlb=16384";
 
 bool takes_initrd(const RunPlan& plan) {
-  return plan.image.kind != KernelKind::kGuest;
+  return plan.image.kind != KernelKind::kGuest && !plan.own_initrd;
 }
 
 /// A second name for the file; a copy where the file system or a permission does not allow that.
@@ -47,7 +47,7 @@ std::error_code fill_partition(const BootOptions& options, const RunPlan& plan,
   const fs::path own = partition / "accede";
   const File list[] = {
       {true, tools.launcher, partition / "EFI" / "BOOT" / "BOOTX64.EFI"},
-      {true, plan.kernel, own / "kernel.efi"},
+      {!plan.disk, plan.kernel, own / "kernel.efi"},
       {takes_initrd(plan) && !options.kexec, plan.initrd, own / "initrd"},
       {options.loader == LoaderKind::kAccede, tools.loader, own / "loader.efi"},
       {options.shim, tools.shim, own / "shim.efi"},
@@ -111,7 +111,7 @@ RunLabel label_of(const BootOptions& options, const RunPlan& plan) {
 }
 
 std::string kernel_command_line(const BootOptions& options, const RunPlan& plan) {
-  if (plan.image.kind == KernelKind::kEfiProgram) {
+  if (plan.image.kind == KernelKind::kEfiProgram || plan.own_command_line) {
     return options.append;
   }
   std::string line;
@@ -166,7 +166,10 @@ std::string launcher_config(const BootOptions& options, const RunPlan& plan) {
   if (options.shim) {
     set("shim", R"(\accede\shim.efi)");
   }
-  set("kernel", R"(\accede\kernel.efi)");
+  if (plan.disk) {
+    set("volume", "disk");
+  }
+  set("kernel", plan.disk ? R"(\EFI\BOOT\BOOTX64.EFI)" : R"(\accede\kernel.efi)");
   if (takes_initrd(plan)) {
     set("initrd", R"(\accede\initrd)");
   }

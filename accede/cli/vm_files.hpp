@@ -7,9 +7,11 @@
 #include "accede/cli/kernel_image.hpp"
 #include "accede/cli/run_result.hpp"
 #include "accede/cli/temp_dir.hpp"
+#include "accede/inspect/disk_image.hpp"
 
 #include <expected>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace accede::cli {
@@ -21,6 +23,12 @@ struct RunPlan {
   KernelImage image;
   std::filesystem::path initrd;
   std::optional<AcceptanceForecast> forecast = {};
+  /// Brings its own command line, or its own initrd: ours is not offered. The end of such a run is
+  /// not told by our init.
+  bool own_command_line = false;
+  bool own_initrd = false;
+  /// `kernel` is a disk: it is attached, and what it boots by itself is started.
+  std::optional<inspect::DiskFormat> disk = std::nullopt;
 };
 
 /// The run's parameters, for its report.

@@ -59,6 +59,14 @@ void copy_to(int fd, std::string_view text) {
   }
 }
 
+Expectations expectations_of(const BootOptions& options, const RunPlan& plan) {
+  const bool on_its_own = plan.own_command_line || plan.own_initrd;
+  return {.our_init =
+              !on_its_own && (!options.initrd.has_value() || plan.image.kind == KernelKind::kGuest),
+          .kernel = plan.image.kind != KernelKind::kEfiProgram,
+          .on_its_own = on_its_own};
+}
+
 /// The state of one run: channels, child, watcher. Lives inside `run_vm`.
 class VmRun {
  public:
@@ -67,9 +75,11 @@ class VmRun {
       : options_{options},
         context_{context},
         files_{files},
-        watcher_{label_of(options, plan),
-                 {.our_init = !options.initrd.has_value() || plan.image.kind == KernelKind::kGuest,
-                  .kernel = plan.image.kind != KernelKind::kEfiProgram}} {}
+        watcher_{label_of(options, plan), expectations_of(options, plan)} {
+    if (plan.disk) {
+      disk_ = VmDisk{.file = plan.kernel, .format = *plan.disk};
+    }
+  }
 
   std::expected<RunResult, Failure> run();
 
@@ -97,6 +107,7 @@ class VmRun {
   const BootOptions& options_;
   const RunContext& context_;
   const VmFiles& files_;
+  std::optional<VmDisk> disk_;
   BootWatcher watcher_;
 
   Channel console_;
@@ -125,7 +136,8 @@ std::expected<void, Failure> VmRun::start() {
                       .channels = {.console = console_.theirs.get(),
                                    .report = report_.theirs.get(),
                                    .control = control_.theirs.get()},
-                      .force_accept = options_.force_accept};
+                      .force_accept = options_.force_accept,
+                      .disk = disk_};
   started_ = Clock::now();
   auto child = ChildProcess::start(
       {.arguments = qemu_arguments(context_.tools.qemu, setup),

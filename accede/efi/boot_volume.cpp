@@ -24,8 +24,12 @@ Result<BootVolume> BootVolume::open(const Firmware& firmware) {
   if (!loaded) {
     return std::unexpected{loaded.error()};
   }
-  const auto volume = firmware.protocol<abi::efi::SimpleFileSystem>(
-      (*loaded)->device_handle, abi::efi::kSimpleFileSystemProtocol);
+  return open(firmware, (*loaded)->device_handle);
+}
+
+Result<BootVolume> BootVolume::open(const Firmware& firmware, abi::efi::Handle device) {
+  const auto volume =
+      firmware.protocol<abi::efi::SimpleFileSystem>(device, abi::efi::kSimpleFileSystemProtocol);
   if (!volume) {
     return std::unexpected{Failure{"the boot volume has no file system"sv, volume.error().status}};
   }

@@ -41,6 +41,8 @@ class BootVolume {
 
   /// By the device that the program's own image came from.
   [[nodiscard]] static Result<BootVolume> open(const Firmware& firmware);
+  /// The volume that `device` has.
+  [[nodiscard]] static Result<BootVolume> open(const Firmware& firmware, abi::efi::Handle device);
   BootVolume(BootVolume&& other) noexcept : root_{std::exchange(other.root_, nullptr)} {}
   BootVolume& operator=(BootVolume&&) = delete;
   ~BootVolume() {

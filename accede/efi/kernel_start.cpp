@@ -1,5 +1,7 @@
 #include "accede/efi/kernel_start.hpp"
 
+#include "accede/efi/disk_start.hpp"
+
 #include <algorithm>
 #include <array>
 #include <new>
@@ -130,10 +132,8 @@ Result<void> describe_start(const Firmware& firmware, abi::efi::Handle kernel,
   return {};
 }
 
-}  // namespace
-
-Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfig& config,
-                                   FunctionRef<void()> before_start) {
+/// The configured kernel or loader, loaded from our volume and told what it needs.
+Result<abi::efi::Handle> load_kernel(const Firmware& firmware, const LauncherConfig& config) {
   const bool direct = config.loader.empty();
   const Result<std::span<std::byte>> file = firmware.read_file(!config.shim.empty() ? config.shim
                                                                : direct             ? config.kernel
@@ -145,7 +145,7 @@ Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfi
                                    file.error().status}};
   }
   abi::efi::Handle kernel = nullptr;
-  Status status =
+  const Status status =
       firmware.boot().load_image(0, firmware.image(), nullptr, file->data(), file->size(), &kernel);
   if (is_error(status)) {
     return std::unexpected{Failure{"the firmware does not take the EFI image"sv, status}};
@@ -159,11 +159,22 @@ Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfi
       return std::unexpected{done.error()};
     }
   }
+  return kernel;
+}
+
+}  // namespace
+
+Result<std::uint64_t> start_kernel(const Firmware& firmware, const LauncherConfig& config,
+                                   FunctionRef<void()> before_start) {
+  const auto kernel = config.from_disk ? load_from_other_volume(firmware, config.kernel)
+                                       : load_kernel(firmware, config);
+  if (!kernel) {
+    return std::unexpected{kernel.error()};
+  }
   // The kernel has all the time it needs (UEFI's default is five minutes).
   firmware.boot().set_watchdog_timer(0, 0, 0, nullptr);
   before_start();
-  status = firmware.boot().start_image(kernel, nullptr, nullptr);
-  return static_cast<std::uint64_t>(status);
+  return static_cast<std::uint64_t>(firmware.boot().start_image(*kernel, nullptr, nullptr));
 }
 
 }  // namespace accede::efi

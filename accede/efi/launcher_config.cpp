@@ -128,6 +128,9 @@ std::optional<bool> apply(LauncherConfig& config, std::string_view key, std::str
     config.loader = value;
     return true;
   }
+  if (key == "volume"sv) {
+    return parse_choice(value, "disk"sv, "own"sv, config.from_disk);
+  }
   if (key == "kernel"sv) {
     config.kernel = value;
     return !value.empty();

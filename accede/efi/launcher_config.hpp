@@ -45,6 +45,8 @@ struct LauncherConfig {
   MapLie map_lie = MapLie::kNone;
   std::string_view shim;    ///< empty: none; else it is started, and starts the kernel
   std::string_view loader;  ///< empty: the kernel's own EFI stub is started
+  /// `kernel` lies on another volume than ours: a disk boots by itself.
+  bool from_disk = false;
   std::string_view kernel = kDefaultKernel;
   std::string_view initrd;
   std::string_view append;

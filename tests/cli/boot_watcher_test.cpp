@@ -300,6 +300,31 @@ TEST(BootWatcher, AForeignInitThatStaysIsATimeoutThatSaysSo) {
   EXPECT_THAT(result.message, HasSubstr("did not power off"));
 }
 
+constexpr Expectations kOnItsOwn{.our_init = false, .kernel = true, .on_its_own = true};
+
+TEST(BootWatcher, AnInitOnItsOwnRunsAFewSeconds) {
+  BootWatcher watcher = in_kernel(kOnItsOwn);
+  watcher.console_line(5.0, "[    2.9] Run /init as init process");
+  watcher.measured(5.1, measurement(1));
+  ASSERT_TRUE(watcher.deadline());
+  EXPECT_DOUBLE_EQ(*watcher.deadline(), 10.0);
+  watcher.deadline_passed(10.0);
+  const RunResult result = finish(watcher);
+  EXPECT_EQ(result.outcome, Outcome::kUserspace);
+  EXPECT_EQ(result.console_release, "6.12");
+}
+
+TEST(BootWatcher, AKernelOnItsOwnMayBeSilent) {
+  BootWatcher watcher = in_kernel(kOnItsOwn);
+  ASSERT_TRUE(watcher.deadline());
+  EXPECT_DOUBLE_EQ(*watcher.deadline(), 47.0);
+  watcher.deadline_passed(47.0);
+  const RunResult result = finish(watcher);
+  EXPECT_EQ(result.outcome, Outcome::kTimeout);
+  EXPECT_EQ(result.message, "the console does not tell that an init was started");
+  EXPECT_TRUE(result.at_end);
+}
+
 TEST(BootWatcher, OurInitWaitsForItsOwnLine) {
   BootWatcher watcher = in_kernel();
   watcher.console_line(4.9, "[    2.9] Run /init as init process");

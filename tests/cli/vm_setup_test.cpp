@@ -208,6 +208,44 @@ TEST(QemuCommand, DescribesTheMachine) {
   EXPECT_EQ(nlohmann::json::parse(*(disk + 1))["file"]["dir"], "/tmp/a,b \"c\"");
 }
 
+/// The value of the option -drive for a disk of the user's.
+std::string drive(const VmDisk& disk) {
+  const auto arguments =
+      qemu_arguments("qemu", {.memory = Bytes{4ULL << 30},
+                              .firmware = {.code = "/f/OVMF.fd", .variables = std::nullopt},
+                              .partition = "/tmp/esp",
+                              .channels = {},
+                              .disk = disk});
+  EXPECT_THAT(arguments, Contains(HasSubstr("iommu_platform=on")));
+  const auto option = std::ranges::find(arguments, "-drive");
+  return option == arguments.end() ? "" : *(option + 1);
+}
+
+TEST(QemuCommand, ADiskOfTheUsersIsNeverWritten) {
+  for (const auto format : {inspect::DiskFormat::kRaw, inspect::DiskFormat::kQcow2}) {
+    EXPECT_THAT(drive({.file = "/d/disk", .format = format}), HasSubstr(",snapshot=on,"));
+  }
+}
+
+TEST(QemuCommand, ADiskIsWhatItWasRecognisedAsAndNothingElseIsOpened) {
+  EXPECT_THAT(drive({.file = "/d/disk", .format = inspect::DiskFormat::kRaw}),
+              testing::EndsWith(R"(,file=json:{"driver":"raw",,"file":{"driver":"file",,)"
+                                R"("filename":"/d/disk"}})"));
+  EXPECT_THAT(drive({.file = "/d/disk", .format = inspect::DiskFormat::kQcow2}),
+              HasSubstr(R"("backing":null)"));
+}
+
+TEST(LauncherConfig, ADiskIsStartedFromItsOwnVolume) {
+  RunPlan plan = linux_plan();
+  plan.own_command_line = true;
+  plan.own_initrd = true;
+  plan.disk = inspect::DiskFormat::kRaw;
+  const std::string config = launcher_config(options(), plan);
+  EXPECT_THAT(config, HasSubstr("volume=disk\nkernel=\\EFI\\BOOT\\BOOTX64.EFI\n"));
+  EXPECT_THAT(config, Not(HasSubstr("initrd")));
+  EXPECT_THAT(config, testing::EndsWith("append=\n"));
+}
+
 /// The processor of a VM on `platform`.
 std::string processor(Platform platform) {
   const auto arguments =

@@ -34,6 +34,7 @@ TEST(LauncherConfig, HasTheDefaultsOfTheContract) {
     EXPECT_TRUE(config.stop_on_unaccepted);
     EXPECT_EQ(config.accept_cost_ns, 0U);
     EXPECT_EQ(config.kernel, "\\accede\\kernel.efi");
+    EXPECT_FALSE(config.from_disk);
     EXPECT_EQ(config.initrd, "");
     EXPECT_EQ(config.append, "");
   }
@@ -42,13 +43,15 @@ TEST(LauncherConfig, HasTheDefaultsOfTheContract) {
 TEST(LauncherConfig, TakesEveryKey) {
   const LauncherConfig config = good(
       "platform=none\nfirmware=accept-all\nbacking=4k\naccept-cost-ns=1400000\nevents=off\n"
-      "unaccepted-touch=exception\nkernel=\\k.efi\ninitrd=\\i.img\nappend=console=ttyS0 a=b\n");
+      "unaccepted-touch=exception\nvolume=disk\nkernel=\\k.efi\ninitrd=\\i.img\nappend=console="
+      "ttyS0 a=b\n");
   EXPECT_EQ(config.platform, LauncherConfig::Platform::kNone);
   EXPECT_EQ(config.firmware, LauncherConfig::Firmware::kAcceptAll);
   EXPECT_TRUE(config.back_with_4k);
   EXPECT_EQ(config.accept_cost_ns, 1'400'000U);
   EXPECT_FALSE(config.log_events);
   EXPECT_FALSE(config.stop_on_unaccepted);
+  EXPECT_TRUE(config.from_disk);
   EXPECT_EQ(config.kernel, "\\k.efi");
   EXPECT_EQ(config.initrd, "\\i.img");
   EXPECT_EQ(config.append, "console=ttyS0 a=b") << "only the first equals sign separates";
