@@ -43,7 +43,7 @@ if [ ${#labels[@]} = 0 ]; then
 fi
 
 . scripts/packages.sh
-accede_packages build run clang
+accede_packages build run clang disk
 
 jobs=${JOBS:-2}
 fuzz_seconds=${ACCEDE_FUZZ_SECONDS:-6}

@@ -31,11 +31,14 @@ run      ca-certificates      /etc/ssl/certs/ca-certificates.crt
 clang    clang-19             clang++-19
 clang    clang-format-19      clang-format-19
 clang    libclang-rt-19-dev   /usr/lib/llvm-19/lib/clang/19*/lib/linux/libclang_rt.fuzzer-x86_64.a
+disk     systemd-boot-efi     /usr/lib/systemd/boot/efi/linuxx64.efi.stub
+disk     mtools               mformat
+disk     fdisk                sfdisk /usr/sbin/sfdisk
 TABLE
 }
 
 # Without these a part of the checks is skipped, with a line that says so.
-accede_optional_groups="clang"
+accede_optional_groups="clang disk"
 
 accede_is_there() {
   local probe

@@ -60,9 +60,13 @@ constexpr const char* kInspectExamples =
     "  accede inspect --require TDX_CAPABLE,UNACCEPTED_MEMORY bzImage      exit code 1: it is not\n"
     "  accede inspect --claimed SEV_CAPABLE --json image.efi               wrong claims\n"
     "  accede inspect --json --resume catalogue.jsonl images/              go on where it stopped\n"
+    "  accede inspect --boot bzImage debian-12-nocloud-amd64.qcow2         does it do what it "
+    "says?\n"
     "\n"
     "Kernels: bzImage, vmlinux, unified kernel images, EFI zboot and flat images; firmware: OVMF\n"
-    "flash images. Directories are searched for them. Not yet: --boot.";
+    "flash images; disks: raw and qcow2, which --boot looks into by booting them, never writing "
+    "them.\n"
+    "Directories are searched for all of them.";
 constexpr const char* kDecodeExamples =
     "Examples:\n"
     "  accede decode 0xC0000B0B00000001     a TDX status\n"
@@ -233,8 +237,11 @@ void add_inspect_options(CLI::App& inspect, InspectOptions& options) {
   add(inspect, "--jobs", options.jobs, "N", "images at a time (default: one for each processor)");
   add(inspect, "--resume", options.resume, "FILE",
       "a catalogue: images in it are not inspected again, others are added to it");
-  constexpr const char* kHidden = "";
-  inspect.add_flag("--boot", options.boot)->group(kHidden);
+  inspect.add_flag("--boot", options.boot,
+                   "boot each kernel and disk on the emulator; exit with 1 when it does something "
+                   "else than it says");
+  add(inspect, "--platform", options.platform, "tdx|snp", "boot on this one only (default both)");
+  add(inspect, "--timeout", options.timeout, "SECONDS", "for one boot (default 128)");
 }
 
 int fail(std::ostream& err, std::string_view command, const Failure& failure) {

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <system_error>
 
 namespace accede::cli {
@@ -42,6 +43,22 @@ std::expected<std::vector<std::byte>, std::string> read_bytes(const fs::path& pa
   if (!file && !bytes.empty()) {
     return std::unexpected{"cannot be read"};
   }
+  return bytes;
+}
+
+std::expected<std::vector<std::byte>, std::string> read_head(const fs::path& path,
+                                                             std::size_t most) {
+  constexpr auto kAnySize = std::numeric_limits<std::uintmax_t>::max();
+  if (const auto readable = check_readable(path, kAnySize); !readable) {
+    return std::unexpected{readable.error()};
+  }
+  std::vector<std::byte> bytes(most);
+  std::ifstream file{path, std::ios::binary};
+  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (file.bad()) {
+    return std::unexpected{"cannot be read"};
+  }
+  bytes.resize(static_cast<std::size_t>(file.gcount()));
   return bytes;
 }
 

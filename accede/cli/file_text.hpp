@@ -18,6 +18,10 @@ inline constexpr std::uintmax_t kMaxBootFile = 480ULL << 20;
 [[nodiscard]] std::expected<std::vector<std::byte>, std::string> read_bytes(
     const std::filesystem::path& path, std::uintmax_t most);
 
+/// The first `most` bytes of a regular file of any size, or all of a shorter one.
+[[nodiscard]] std::expected<std::vector<std::byte>, std::string> read_head(
+    const std::filesystem::path& path, std::size_t most);
+
 /// Like `read_bytes`, without reading.
 [[nodiscard]] std::expected<void, std::string> check_readable(const std::filesystem::path& path,
                                                               std::uintmax_t most);

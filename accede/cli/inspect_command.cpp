@@ -2,6 +2,7 @@
 
 #include "accede/cli/failure.hpp"
 #include "accede/cli/file_text.hpp"
+#include "accede/cli/inspect_boot_run.hpp"
 #include "accede/cli/inspect_files.hpp"
 #include "accede/cli/inspect_output.hpp"
 #include "accede/cli/line_splitter.hpp"
@@ -14,6 +15,7 @@
 #include <condition_variable>
 #include <exception>
 #include <expected>
+#include <iterator>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -35,16 +37,20 @@ struct Plan {
   Tags required = {};  ///< of every image
   unsigned jobs = 1;
   bool json = false;
+  bool boot = false;
 };
 
-/// What a file said.
+/// What a file says, or an earlier run said of it.
 struct Answer {
   InspectedFile file;
   std::string json = {};   ///< a line; empty: nothing new to say of it
   std::string text = {};   ///< the same for a person; empty for an error
   std::string error = {};  ///< goes on from the file's name
   bool image = false;      ///< has tags, none perhaps
-  Tags tags = {};
+  Tags tags = {};          ///< what holds, as far as anybody knows
+  /// What a new image says; its lines are not written yet.
+  std::optional<inspect::Report> report = {};
+  int boot_code = kExitDone;  ///< exit code of its boots
 };
 
 std::expected<Tags, Failure> check_tags(const std::string& option, const std::string& list) {
@@ -70,8 +76,8 @@ std::expected<unsigned, Failure> check_jobs(const std::optional<std::string>& te
 }
 
 std::expected<Plan, Failure> check(const InspectOptions& options) {
-  if (options.boot) {
-    return std::unexpected{usage("--boot: not yet")};
+  if (!options.boot && (options.platform || options.timeout)) {
+    return std::unexpected{usage("--platform and --timeout: only with --boot")};
   }
   if (options.claimed && options.resume) {
     return std::unexpected{
@@ -80,7 +86,7 @@ std::expected<Plan, Failure> check(const InspectOptions& options) {
   if (options.paths.empty()) {
     return std::unexpected{usage("which file? (accede inspect --help)")};
   }
-  Plan plan{.json = options.json};
+  Plan plan{.json = options.json, .boot = options.boot};
   if (options.claimed) {
     auto tags = check_tags("--claimed", *options.claimed);
     if (!tags) {
@@ -115,26 +121,94 @@ Answer failed(InspectedFile file, std::string message) {
   return answer;
 }
 
-Answer inspect_file(const FileToInspect& wanted, const Plan& plan) {
+/// A disk is far larger than what is read of it: its first bytes tell.
+std::expected<std::optional<inspect::Report>, std::string> inspect_disk(const InspectedFile& file) {
+  const auto head = read_head(file.path, inspect::kDiskHead);
+  if (!head) {
+    return std::nullopt;  // whoever reads all of it says why
+  }
+  const auto disk = inspect::recognise_disk(*head, file.bytes);
+  if (!disk) {
+    return std::unexpected{disk.error()};
+  }
+  return *disk ? std::optional{inspect::report_of_disk(**disk)} : std::nullopt;
+}
+
+Answer inspect_file(const FileToInspect& wanted) {
   Answer answer{.file = describe_file(wanted.path)};
+  auto disk = inspect_disk(answer.file);
+  if (!disk) {
+    return failed(std::move(answer.file), disk.error());
+  }
+  if (*disk) {
+    answer.report = *std::move(disk);
+    return answer;
+  }
   const auto bytes = read_bytes(wanted.path, kMostFile);
   if (!bytes) {
     return failed(std::move(answer.file), "cannot be read: " + bytes.error());
   }
-  const auto report = inspect::inspect(*bytes);
+  auto report = inspect::inspect(*bytes);
   if (!report) {
     const bool pass_over = !wanted.named && !report.error().recognised;
     return pass_over ? answer : failed(std::move(answer.file), report.error().message);
   }
+  answer.report = *std::move(report);
+  return answer;
+}
+
+/// What its boots mean for the exit code. A boot that nobody could see the end of is none that did
+/// not end.
+int boot_code(const BootedImage& booted) {
+  if (booted.failed) {
+    return kExitUsage;
+  }
+  const bool endless = std::ranges::any_of(booted.runs, [&](const RunResult& run) {
+    return run.outcome == Outcome::kTimeout && !(booted.on_its_own && run.boot_services_exited);
+  });
+  return endless ? kExitTimedOut : booted.disagreements.empty() ? kExitDone : kExitTestedFailed;
+}
+
+/// Writes the lines of a new image. `booted`: nullptr when that was not asked for.
+void describe(Answer& answer, const Plan& plan, const BootedImage* booted) {
+  const inspect::Report& report = *answer.report;
+  const inspect::Report known = booted == nullptr ? report : with_boots(report, *booted);
   std::optional<inspect::ClaimCheck> claims;
   if (!plan.claimed.empty()) {
-    claims = inspect::check_claims(*report, plan.claimed);
+    claims = inspect::check_claims(known, plan.claimed);
   }
   answer.image = true;
-  answer.tags = inspect::tags_of(*report);
-  answer.json = json_line(inspection_json(answer.file, *report, claims));
-  answer.text = inspection_text(answer.file, *report, claims);
-  return answer;
+  answer.tags = inspect::tags_of(known);
+  answer.json = json_line(inspection_json(answer.file, report, claims, booted));
+  answer.text = inspection_text(answer.file, report, claims, booted);
+  if (booted != nullptr) {
+    answer.boot_code = boot_code(*booted);
+  }
+}
+
+Tags words_of(const nlohmann::json& line, const char* field) {
+  Tags words;
+  if (const auto list = line.find(field); list != line.end() && list->is_array()) {
+    for (const auto& word : *list) {
+      if (word.is_string()) {
+        words.push_back(word.get<std::string>());
+      }
+    }
+  }
+  return words;
+}
+
+/// What the boots of an image in a catalogue add to its answer.
+void remember_boot(Answer& answer, const nlohmann::json& boot) {
+  const Tags refuted = words_of(boot, "refuted");
+  std::erase_if(answer.tags, [&](const std::string& tag) {
+    return std::ranges::find(refuted, tag) != refuted.end();
+  });
+  std::ranges::copy(words_of(boot, "tags"), std::back_inserter(answer.tags));
+  const auto disagreements = boot.find("disagreements");
+  if (disagreements != boot.end() && !disagreements->empty()) {
+    answer.boot_code = kExitTestedFailed;
+  }
 }
 
 /// An answer that a catalogue has.
@@ -143,13 +217,10 @@ Answer remembered(InspectedFile file, const nlohmann::json& line) {
   if (const auto error = line.find("error"); error != line.end() && error->is_string()) {
     answer.error = error->get<std::string>();
   }
-  if (const auto tags = line.find("tags"); tags != line.end() && tags->is_array()) {
-    answer.image = true;
-    for (const auto& tag : *tags) {
-      if (tag.is_string()) {
-        answer.tags.push_back(tag.get<std::string>());
-      }
-    }
+  answer.image = line.contains("tags");
+  answer.tags = words_of(line, "tags");
+  if (const auto boot = line.find("boot"); boot != line.end() && boot->is_object()) {
+    remember_boot(answer, *boot);
   }
   return answer;
 }
@@ -193,11 +264,11 @@ class Workers {
   [[nodiscard]] Answer answer_for(const FileToInspect& wanted) const {
     InspectedFile file = describe_file(wanted.path);
     const nlohmann::json* const known = catalogue_ == nullptr ? nullptr : catalogue_->find(file);
-    if (known != nullptr) {
+    if (known != nullptr && (!plan_.boot || known->contains("boot") || known->contains("error"))) {
       return remembered(std::move(file), *known);
     }
     try {
-      return inspect_file(wanted, plan_);
+      return inspect_file(wanted);
     } catch (const std::exception& error) {
       return failed(std::move(file), std::string{"cannot be inspected: "} + error.what());
     }
@@ -220,14 +291,31 @@ int report(const Answer& answer, const Plan& plan, std::ostream& out, std::ostre
     err << "accede inspect: " << name << " " << printable(answer.error) << "\n";
     return kExitUsage;
   }
-  int code = kExitDone;
+  int code = answer.boot_code;
   for (const std::string& tag : plan.required) {
     if (answer.image && std::ranges::find(answer.tags, tag) == answer.tags.end()) {
       err << "accede inspect: " << name << " is not known to be " << tag << "\n";
-      code = kExitTestedFailed;
+      code = std::max<int>(code, kExitTestedFailed);
     }
   }
   return code;
+}
+
+/// Boots what can be booted, and writes the lines of a new image.
+std::expected<void, Failure> complete(Answer& answer, const Plan& plan, ImageBooter* booter) {
+  if (!answer.report) {
+    return {};
+  }
+  if (booter == nullptr) {
+    describe(answer, plan, nullptr);
+    return {};
+  }
+  const auto booted = booter->boot(answer.file.path, *answer.report);
+  if (!booted) {
+    return std::unexpected{booted.error()};
+  }
+  describe(answer, plan, &*booted);
+  return {};
 }
 
 }  // namespace
@@ -249,10 +337,23 @@ int inspect_command(const InspectOptions& options, std::ostream& out, std::ostre
     }
     catalogue = *std::move(opened);
   }
+  // Before there are threads: all of them leave signals to it.
+  std::optional<SignalWatch> signals;
+  std::optional<ImageBooter> booter;
+  if (options.boot) {
+    auto made = ImageBooter::make(options.platform, options.timeout, signals.emplace());
+    if (!made) {
+      return fail(made.error());
+    }
+    booter = *std::move(made);
+  }
   Workers workers{*plan, catalogue ? &*catalogue : nullptr};
   int code = kExitDone;
   for (std::size_t i = 0; i < plan->files.size(); ++i) {
-    const Answer answer = workers.take(i);
+    Answer answer = workers.take(i);
+    if (const auto done = complete(answer, *plan, booter ? &*booter : nullptr); !done) {
+      return fail(done.error());
+    }
     code = std::max(code, report(answer, *plan, out, err));
     if (catalogue && !answer.json.empty()) {
       if (const auto written = catalogue->append(answer.json); !written) {

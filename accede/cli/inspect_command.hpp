@@ -17,11 +17,13 @@ struct InspectOptions {
   std::optional<std::string> resume;
   bool json = false;
   bool boot = false;
+  std::optional<std::string> platform;  ///< of --boot
+  std::optional<std::string> timeout;   ///< of one boot
 };
 
 /// Inspects every file, several at a time, and writes what it says to `out` in the order of the
-/// paths, problems to `err`. Returns the exit code: 2 when a file cannot be inspected, else 1 when
-/// one lacks a required tag.
+/// paths, problems to `err`. Returns the exit code: 2 when a file cannot be inspected, 4 when a
+/// boot did not end, else 1 when one lacks a required tag or its boot shows something else.
 [[nodiscard]] int inspect_command(const InspectOptions& options, std::ostream& out,
                                   std::ostream& err);
 

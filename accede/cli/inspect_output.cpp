@@ -115,7 +115,8 @@ void write_capabilities(std::ostream& out, const Report& report) {
 }  // namespace
 
 ordered_json inspection_json(const InspectedFile& file, const Report& report,
-                             const std::optional<inspect::ClaimCheck>& claims) {
+                             const std::optional<inspect::ClaimCheck>& claims,
+                             const BootedImage* booted) {
   ordered_json json = file_json(file);
   json["kind"] = to_string(report.kind);
   json["version"] = text_or_null(report.version);
@@ -138,6 +139,9 @@ ordered_json inspection_json(const InspectedFile& file, const Report& report,
                      {"handshake", report.verdict.handshake},
                      {"never", report.verdict.never}};
   json["notes"] = report.notes;
+  if (booted != nullptr) {
+    json["boot"] = boot_json(*booted);
+  }
   return json;
 }
 
@@ -152,7 +156,8 @@ std::string json_line(const ordered_json& value) {
 }
 
 std::string inspection_text(const InspectedFile& file, const Report& report,
-                            const std::optional<inspect::ClaimCheck>& claims) {
+                            const std::optional<inspect::ClaimCheck>& claims,
+                            const BootedImage* booted) {
   std::ostringstream out;
   const std::string version = report.version.empty() ? "version unknown" : report.version;
   out << printable(file.path) << ": " << to_string(report.kind) << ", " << printable(version)
@@ -174,6 +179,11 @@ std::string inspection_text(const InspectedFile& file, const Report& report,
   }
   for (const std::string& note : report.notes) {
     write_row(out, "note", note);
+  }
+  if (booted != nullptr) {
+    for (const auto& [name, value] : boot_rows(*booted)) {
+      write_row(out, name, value);
+    }
   }
   return out.str();
 }

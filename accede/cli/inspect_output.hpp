@@ -1,6 +1,7 @@
 // What an inspection says, as a line of JSON and as text.
 #pragma once
 
+#include "accede/cli/inspect_boot.hpp"
 #include "accede/inspect/claims.hpp"
 #include "accede/inspect/report.hpp"
 
@@ -18,10 +19,10 @@ struct InspectedFile {
   std::int64_t modified = 0;  ///< seconds since the epoch
 };
 
-/// `claims`: nothing when there were none to check.
+/// `claims`: nothing when there were none to check. `booted`: nullptr when nobody asked for that.
 [[nodiscard]] nlohmann::ordered_json inspection_json(
     const InspectedFile& file, const inspect::Report& report,
-    const std::optional<inspect::ClaimCheck>& claims);
+    const std::optional<inspect::ClaimCheck>& claims, const BootedImage* booted = nullptr);
 
 /// For a file that cannot be inspected. `message` goes on from the file's name.
 [[nodiscard]] nlohmann::ordered_json inspection_error_json(const InspectedFile& file,
@@ -32,6 +33,7 @@ struct InspectedFile {
 
 /// Several lines for a person.
 [[nodiscard]] std::string inspection_text(const InspectedFile& file, const inspect::Report& report,
-                                          const std::optional<inspect::ClaimCheck>& claims);
+                                          const std::optional<inspect::ClaimCheck>& claims,
+                                          const BootedImage* booted = nullptr);
 
 }  // namespace accede::cli

@@ -21,6 +21,9 @@ struct InspectError {
 /// than a small multiple of what the compressed data really unpacks to. Thread-safe.
 [[nodiscard]] std::expected<Report, InspectError> inspect(std::span<const std::byte> file);
 
+/// The report about a disk, into which nobody looks: every capability is unknown.
+[[nodiscard]] Report report_of_disk(const DiskImage& disk);
+
 /// Most that a kernel, or all volumes of a firmware together, may unpack to.
 inline constexpr std::size_t kMostUnpacked = std::size_t{512} << 20;
 

@@ -18,6 +18,8 @@ std::string_view to_string(ImageKind kind) {
       return "image"sv;
     case ImageKind::kOvmf:
       return "ovmf"sv;
+    case ImageKind::kDisk:
+      return "disk"sv;
   }
   return "unknown"sv;
 }

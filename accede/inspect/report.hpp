@@ -3,6 +3,7 @@
 
 #include "accede/image/pe.hpp"
 #include "accede/image/unaccepted_support.hpp"
+#include "accede/inspect/disk_image.hpp"
 
 #include <array>
 #include <cstddef>
@@ -16,7 +17,7 @@
 namespace accede::inspect {
 
 /// What a file is. kImage: the flat kernel of another architecture, with its EFI stub.
-enum class ImageKind : std::uint8_t { kBzImage, kVmlinux, kUki, kZboot, kImage, kOvmf };
+enum class ImageKind : std::uint8_t { kBzImage, kVmlinux, kUki, kZboot, kImage, kOvmf, kDisk };
 
 [[nodiscard]] std::string_view to_string(ImageKind kind);
 
@@ -95,6 +96,7 @@ struct Report {
   std::map<std::string, std::string> config = {};
   /// What else is worth a line.
   std::vector<std::string> notes = {};
+  std::optional<DiskImage> disk = {};  ///< kDisk only
   Verdict verdict = {};
   std::array<Capability, kFeatureCount> capabilities = {};  ///< by Feature
 
