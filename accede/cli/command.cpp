@@ -79,7 +79,7 @@ constexpr const char* kDecodeExamples =
 
 constexpr const char* kMatrixExamples =
     "Examples:\n"
-    "  accede matrix                        18 boots, about three minutes on two processors\n"
+    "  accede matrix                        20 boots, about three minutes on two processors\n"
     "  accede matrix --platform snp --memory 12G\n"
     "  accede matrix --memory 64G --accept-cost 1400us           on a host with less memory\n"
     "  accede matrix --kernels /boot/vmlinuz-5.15,./bzImage --json\n"

@@ -124,6 +124,19 @@ CellFigures figures_of(const RunResult& result) {
           .broken_rules = last == nullptr ? 0 : last->header.violation_slots};
 }
 
+ScarceBoot scarce_boot_of(const RunResult& result, Bytes asked_to_accept, Bytes wanted) {
+  // The kernel's words when it kills, or can kill nobody any more.
+  const bool killed = result.outcome == Outcome::kPanic &&
+                      (result.message.find("Out of memory") != std::string::npos ||
+                       result.message.find("deadlocked on memory") != std::string::npos);
+  return {.platform = result.label.platform,
+          .asked_to_accept = asked_to_accept,
+          .wanted = wanted,
+          .figures = figures_of(result),
+          .touched = result.work ? std::optional{result.work->touched} : std::nullopt,
+          .out_of_memory = killed || (result.work && result.work->stopped == "memory")};
+}
+
 BootClass classify(const CellFigures& figures) {
   if (figures.outcome != Outcome::kUserspace) {
     return BootClass::kDidNotBoot;

@@ -70,15 +70,30 @@ struct MatrixCell {
   CellFigures figures;
 };
 
+/// The unenlightened kernel on firmware that accepted hardly anything, and never more: how far it
+/// gets with work that wants memory.
+struct ScarceBoot {
+  Platform platform = Platform::kTdx;
+  Bytes asked_to_accept;  ///< of the firmware, beyond what a loader needs
+  Bytes wanted;           ///< memory that the work asked for
+  CellFigures figures;
+  std::optional<Bytes> touched;  ///< memory that the work got; nothing: it did not begin
+  bool out_of_memory = false;    ///< there was no more
+};
+
 /// The matrices of one or more platforms, as far as they were booted.
 struct MatrixReport {
   Bytes memory;  ///< of each VM
   /// Of 2 MiB, modelled; nothing: memory is zeroed.
   std::optional<std::chrono::nanoseconds> accept_cost = std::nullopt;
   std::vector<MatrixCell> cells;
+  std::vector<ScarceBoot> scarce = {};
 };
 
 [[nodiscard]] CellFigures figures_of(const RunResult& result);
+
+[[nodiscard]] ScarceBoot scarce_boot_of(const RunResult& result, Bytes asked_to_accept,
+                                        Bytes wanted);
 
 /// What a cell came to.
 enum class BootClass {

@@ -16,12 +16,33 @@
 namespace accede::cli {
 namespace {
 
+/// What the firmware is asked to accept where it shall accept little, and what is wanted there.
+constexpr Bytes kScarce{256ULL << 20};
+constexpr Bytes kWanted{1ULL << 30};
+
 /// A boot to do.
 struct PlannedCell {
   CellPlace place;
   BootOptions options;
   RunPlan plan;
+  bool scarce = false;  ///< no cell: a ScarceBoot
 };
+
+/// The last cell of a platform's first column once more, with little memory. Precondition: the plan
+/// is the unenlightened kernel's.
+PlannedCell plan_scarce(const BootOptions& common, const RunPlan& plan) {
+  PlannedCell cell{.place = {.platform = common.platform,
+                             .firmware = FirmwareKind::kNever,
+                             .column = KernelColumn::kUnenlightened},
+                   .options = common,
+                   .plan = plan,
+                   .scarce = true};
+  cell.options.firmware = FirmwareKind::kNever;
+  cell.options.firmware_accept = {.scope = firmware::AcceptanceScope::kAtLeast,
+                                  .at_least = kScarce};
+  cell.options.touch = std::to_string(kWanted.value());
+  return cell;
+}
 
 /// Precondition: a plan for each of the two kernels.
 std::vector<PlannedCell> plan_cells(const BootOptions& common, std::span<const RunPlan> plans) {
@@ -30,6 +51,10 @@ std::vector<PlannedCell> plan_cells(const BootOptions& common, std::span<const R
     for (const KernelColumn column : kMatrixKernels) {
       BootOptions options = common;
       options.firmware = firmware;
+      options.firmware_accept = {.scope = firmware == FirmwareKind::kAcceptAll
+                                              ? firmware::AcceptanceScope::kEverything
+                                              : firmware::AcceptanceScope::kBelow4G,
+                                 .at_least = {}};
       options.hide_handshake = column == KernelColumn::kHandshakeDropped;
       cells.push_back(
           {.place = {.platform = common.platform, .firmware = firmware, .column = column},
@@ -37,6 +62,7 @@ std::vector<PlannedCell> plan_cells(const BootOptions& common, std::span<const R
            .plan = plans[column == KernelColumn::kUnenlightened ? 0 : 1]});
     }
   }
+  cells.push_back(plan_scarce(common, plans[0]));
   return cells;
 }
 
@@ -70,8 +96,8 @@ std::expected<std::vector<PlannedCell>, Failure> plan_matrix(const MatrixOptions
 std::string progress_title(const PlannedCell& cell, std::size_t index, std::size_t count) {
   return std::string{name(cell.place.platform)} + ", firmware " +
          std::string{name(cell.place.firmware)} + ", kernel " +
-         std::string{name(cell.place.column)} + " (" + std::to_string(index + 1) + " of " +
-         std::to_string(count) + ")";
+         std::string{name(cell.place.column)} + (cell.scarce ? ", little memory" : "") + " (" +
+         std::to_string(index + 1) + " of " + std::to_string(count) + ")";
 }
 
 /// The cells as far as they go; on a failure `report` holds those before it.
@@ -95,7 +121,11 @@ std::expected<void, Failure> boot_matrix(const MatrixOptions& options, SignalWat
     if (!result) {
       return std::unexpected{result.error()};
     }
-    report.cells.push_back({.place = cell.place, .figures = figures_of(*result)});
+    if (cell.scarce) {
+      report.scarce.push_back(scarce_boot_of(*result, kScarce, kWanted));
+    } else {
+      report.cells.push_back({.place = cell.place, .figures = figures_of(*result)});
+    }
   }
   return {};
 }

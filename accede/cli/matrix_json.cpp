@@ -66,6 +66,19 @@ Json upgrade_json(const Upgrade& upgrade) {
           {"to", place_json(upgrade.to.place)}};
 }
 
+Json scarce_json(const ScarceBoot& boot) {
+  const CellFigures& figures = boot.figures;
+  return {{"platform", name(boot.platform)},
+          {"kernel", figures.kernel},
+          {"firmware_accept_bytes", boot.asked_to_accept.value()},
+          {"outcome", class_name(figures)},
+          {"message", figures.message.empty() ? Json(nullptr) : Json(figures.message)},
+          {"mem_total_bytes", or_null(figures.mem_total)},
+          {"wanted_bytes", boot.wanted.value()},
+          {"touched_bytes", or_null(boot.touched)},
+          {"out_of_memory", boot.out_of_memory}};
+}
+
 }  // namespace
 
 std::string matrix_json(const MatrixReport& report) {
@@ -79,6 +92,10 @@ std::string matrix_json(const MatrixReport& report) {
   json["upgrades"] = Json::array();
   for (const Upgrade& upgrade : survey_upgrades(report.cells).worse) {
     json["upgrades"].push_back(upgrade_json(upgrade));
+  }
+  json["scarce"] = Json::array();
+  for (const ScarceBoot& boot : report.scarce) {
+    json["scarce"].push_back(scarce_json(boot));
   }
   constexpr int kIndent = 2;
   // What is not UTF-8 is replaced, so that no guest can spoil the document.

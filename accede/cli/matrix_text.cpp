@@ -236,6 +236,27 @@ std::string upgrades_text(const MatrixReport& report) {
   return text;
 }
 
+std::string scarce_end(const ScarceBoot& boot) {
+  if (boot.figures.outcome != Outcome::kUserspace) {
+    return std::string{class_name(boot.figures)} +
+           (boot.figures.message.empty() ? "" : ": " + boot.figures.message);
+  }
+  const std::string wanted = "of " + format_size(boot.wanted) + " that a program wants it gets ";
+  return "RAM " + size_or_dash(boot.figures.mem_total) + "; " + wanted +
+         size_or_dash(boot.touched) + (boot.out_of_memory ? ", then it is out of memory" : "");
+}
+
+std::string scarce_text(const MatrixReport& report) {
+  std::string text;
+  for (const ScarceBoot& boot : report.scarce) {
+    text += text.empty() ? "\nThe unenlightened kernel on far future firmware that accepts " +
+                               format_size(boot.asked_to_accept) + " and what a loader needs:\n"
+                         : "";
+    text += wrap("  " + std::string{title(boot.platform)} + ": ", scarce_end(boot));
+  }
+  return text;
+}
+
 std::string heading(const MatrixReport& report, Platform platform) {
   std::string text =
       std::string{title(platform)} + ", " + format_size(report.memory) + ", 1 vCPU, QEMU TCG";
@@ -264,7 +285,7 @@ std::string matrix_text(const MatrixReport& report) {
       text += (text.empty() ? "" : "\n\n") + platform_text(report, platform);
     }
   }
-  text += upgrades_text(report);
+  text += upgrades_text(report) + scarce_text(report);
   return text + "\nThe emulator protects nothing: it is a machine for development and tests.\n";
 }
 

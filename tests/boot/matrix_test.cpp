@@ -127,6 +127,12 @@ TEST_P(Matrix, EveryCellIsAsPredictedAndTwoUpgradesHurt) {
       {"slower", "kernel", {"handshake", "handshake dropped"}},
   };
   EXPECT_EQ(steps, hurt);
+
+  const Json scarce = result.at("/scarce/0");
+  ASSERT_TRUE(scarce.is_object()) << result.json;
+  EXPECT_EQ(scarce.at("out_of_memory"), true) << scarce;
+  EXPECT_LT(bytes(scarce, "mem_total_bytes"), 512 * kMiB) << scarce;
+  EXPECT_LT(bytes(scarce, "touched_bytes"), bytes(scarce, "wanted_bytes")) << scarce;
 }
 
 INSTANTIATE_TEST_SUITE_P(Platforms, Matrix, ::testing::Values("tdx", "snp"),

@@ -78,6 +78,30 @@ TEST(MatrixFigures, OfALauncherThatCannotGoOnHaveNoOutcome) {
   EXPECT_EQ(class_name(made), "launcher-error");
 }
 
+TEST(MatrixScarceBoot, IsOutOfMemoryWhenTheWorkStoppedForWantOfIt) {
+  RunResult result = test::made_up_result();
+  result.work = GuestWork{};
+  result.work->touched = Bytes{150U << 20};
+  result.work->stopped = "memory";
+  const ScarceBoot boot = scarce_boot_of(result, Bytes{256U << 20}, Bytes{1ULL << 30});
+  EXPECT_EQ(boot.platform, Platform::kTdx);
+  EXPECT_EQ(boot.touched, Bytes{150U << 20});
+  EXPECT_TRUE(boot.out_of_memory);
+  result.work->stopped = "done";
+  EXPECT_FALSE(scarce_boot_of(result, Bytes{}, Bytes{}).out_of_memory);
+}
+
+TEST(MatrixScarceBoot, IsOutOfMemoryWhenTheKernelSaysSoInItsPanic) {
+  RunResult result = test::made_up_result();
+  result.outcome = Outcome::kPanic;
+  result.message = "System is deadlocked on memory";
+  EXPECT_TRUE(scarce_boot_of(result, Bytes{}, Bytes{}).out_of_memory);
+  result.message = "Out of memory: compulsory panic_on_oom is enabled";
+  EXPECT_TRUE(scarce_boot_of(result, Bytes{}, Bytes{}).out_of_memory);
+  result.message = "VFS: Unable to mount root fs";
+  EXPECT_FALSE(scarce_boot_of(result, Bytes{}, Bytes{}).out_of_memory);
+}
+
 TEST(MatrixClass, IsFastWhileMemoryIsUnaccepted) {
   EXPECT_EQ(classify(fast()), BootClass::kFast);
   EXPECT_EQ(classify(figures(Bytes{}, kPending - kNoticeable)), BootClass::kFast);

@@ -124,6 +124,7 @@ TEST_F(MatrixProcessTest, BootsEveryCellOnce) {
   }
   EXPECT_EQ(json["cells"].size(), 9U);
   EXPECT_EQ(places.size(), 9U);
+  EXPECT_EQ(json["scarce"].size(), 1U);
   expect_nothing_left();
 }
 

@@ -230,6 +230,40 @@ TEST(MatrixText, ShowsAMatrixThatWasCutShort) {
   EXPECT_THAT(text, AllOf(HasSubstr("-"), HasSubstr("None of 0 single upgrades")));
 }
 
+ScarceBoot scarce(bool out_of_memory) {
+  return {.platform = Platform::kSnp,
+          .asked_to_accept = Bytes{256U << 20},
+          .wanted = Bytes{1ULL << 30},
+          .figures = limited(),
+          .touched = Bytes{128U << 20},
+          .out_of_memory = out_of_memory};
+}
+
+TEST(MatrixText, SaysHowFarAnOldKernelGetsWithLittleMemory) {
+  MatrixReport report = made_up_matrix();
+  report.scarce = {scarce(true)};
+  EXPECT_THAT(
+      matrix_text(report),
+      AllOf(HasSubstr("firmware that accepts 256 MiB"),
+            HasSubstr("SEV-SNP: RAM 1.80 GiB; of 1 GiB that a program wants it gets 128 MiB, "
+                      "then it is out of memory\n")));
+  report.scarce = {scarce(false)};
+  EXPECT_THAT(matrix_text(report), Not(HasSubstr("out of memory")));
+  report.scarce[0].figures = panicked();
+  EXPECT_THAT(matrix_text(report), HasSubstr("SEV-SNP: panic: System is deadlocked on memory\n"));
+}
+
+TEST(MatrixJson, HasTheBootsWithLittleMemory) {
+  MatrixReport report = made_up_matrix();
+  report.scarce = {scarce(true)};
+  const Json json = Json::parse(matrix_json(report));
+  ASSERT_EQ(json["scarce"].size(), 1U);
+  EXPECT_EQ(json["scarce"][0]["platform"], "snp");
+  EXPECT_EQ(json["scarce"][0]["firmware_accept_bytes"], 256U << 20);
+  EXPECT_EQ(json["scarce"][0]["touched_bytes"], 128U << 20);
+  EXPECT_EQ(json["scarce"][0]["out_of_memory"], true);
+}
+
 TEST(MatrixText, ShowsABootThatFailed) {
   MatrixReport report = made_up_matrix();
   cell_at(report, kNever, kOld).figures = panicked();
