@@ -84,6 +84,11 @@ struct TdmrHost {
     std::vector<abi::tdx::TdmrInfo> infos;
     for (const PlannedTdmr& tdmr : plan.tdmrs) {
       infos.push_back(tdmr_info(tdmr));
+      Bytes reserved;
+      for (const PlannedArea& area : tdmr.areas()) {
+        reserved += area.range.size();
+      }
+      EXPECT_LE(reserved + tdmr.td_memory, tdmr.range.size());
     }
     EXPECT_EQ(check_tdmrs(machine(), infos), 0U);
     Bytes sum;
