@@ -5,6 +5,7 @@
 #include "accede/host/tdmr_account.hpp"
 #include "accede/host/tdmr_blocks.hpp"
 #include "accede/host/tdmr_layout.hpp"
+#include "accede/host/tdmr_lists.hpp"
 #include "accede/host/tdmr_pamt.hpp"
 #include "accede/host/tdmr_pieces.hpp"
 #include "accede/host/tdmr_workspace.hpp"
@@ -17,85 +18,22 @@ namespace {
 
 using abi::tdx::kMostTdmrs;
 
-constexpr std::size_t kPageSizes = 3;
-
-/// RAM on one node.
-struct NodeShare {
-  NodeId node{};
-  Bytes required;
-};
-
 /// The node that most RAM of `blocks` lies on. Precondition: room for a share of each block.
-NodeId main_node(std::span<const TdmrBlock> blocks, std::span<NodeShare> scratch) {
-  const std::span<NodeShare> shares = scratch.first(blocks.size());
+NodeId main_node(std::span<const TdmrBlock> blocks, std::span<TdmrNodeShare> scratch) {
+  const std::span<TdmrNodeShare> shares = scratch.first(blocks.size());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     shares[i] = {.node = blocks[i].node, .required = blocks[i].required};
   }
-  std::ranges::sort(shares, {}, &NodeShare::node);
-  NodeShare best;
-  NodeShare sum;
-  for (const NodeShare& share : shares) {
+  std::ranges::sort(shares, {}, &TdmrNodeShare::node);
+  TdmrNodeShare best;
+  TdmrNodeShare sum;
+  for (const TdmrNodeShare& share : shares) {
     sum = {.node = share.node,
            .required = share.node == sum.node ? sum.required + share.required : share.required};
     best = sum.required > best.required ? sum : best;
   }
   return best.node;
 }
-
-/// Every list that the planner fills, with its bound.
-struct Lists {
-  Lists(std::size_t ranges, std::size_t excluded, TdmrWorkspace& workspace)
-      : Lists{most_pieces(ranges, excluded), workspace} {}
-
-  [[nodiscard]] static std::size_t workspace_bound(std::size_t pieces) {
-    const std::size_t runs = most_runs(pieces);
-    const auto nodes_and_gone = TdmrWorkspace::bytes_for<NodeMemory>(pieces) +
-                                TdmrWorkspace::bytes_for<GivenUp>(pieces) +
-                                TdmrWorkspace::bytes_for<GivenUp>(most_given_up(pieces, runs));
-    return TdmrWorkspace::bytes_for<MemoryPiece>(pieces) + TdmrWorkspace::bytes_for<TdmrRun>(runs) +
-           TdmrWorkspace::bytes_for<TdmrBlock>(most_blocks(pieces)) +
-           TdmrWorkspace::bytes_for<PhysRange>(runs) + TdmrWorkspace::bytes_for<TdmrStretch>(runs) +
-           TdmrWorkspace::bytes_for<PamtSlot>(most_slots(pieces, runs)) +
-           TdmrWorkspace::bytes_for<PlannedPamt>(kPageSizes * kMostTdmrs) +
-           TdmrWorkspace::bytes_for<PlannedTdmr>(kMostTdmrs) +
-           TdmrWorkspace::bytes_for<TdmrProblem>(most_problems(pieces)) + nodes_and_gone +
-           layout_workspace(most_blocks(pieces), runs);
-  }
-
-  TdmrList<MemoryPiece> pieces;
-  TdmrList<TdmrRun> runs;
-  TdmrList<TdmrBlock> blocks;
-  TdmrList<PhysRange> abandoned;
-  std::span<TdmrStretch> stretches;
-  std::span<NodeShare> shares;
-  TdmrList<PamtSlot> slots;
-  TdmrList<PlannedPamt> pamt;
-  TdmrList<PlannedTdmr> tdmrs;
-  TdmrList<TdmrProblem> problems;
-  TdmrAccounts accounts;
-
- private:
-  Lists(std::size_t most, TdmrWorkspace& workspace)
-      : pieces{workspace.take<MemoryPiece>(most)},
-        runs{workspace.take<TdmrRun>(most_runs(most))},
-        blocks{workspace.take<TdmrBlock>(most_blocks(most))},
-        abandoned{workspace.take<PhysRange>(most_runs(most))},
-        stretches{workspace.take<TdmrStretch>(most_runs(most))},
-        shares{workspace.take<NodeShare>(most_blocks(most))},
-        slots{workspace.take<PamtSlot>(most_slots(most, most_runs(most)))},
-        pamt{workspace.take<PlannedPamt>(kPageSizes * kMostTdmrs)},
-        tdmrs{workspace.take<PlannedTdmr>(kMostTdmrs)},
-        problems{workspace.take<TdmrProblem>(most_problems(most))},
-        accounts{TdmrList<NodeMemory>{workspace.take<NodeMemory>(most)},
-                 TdmrList<GivenUp>{workspace.take<GivenUp>(most_given_up(most, most_runs(most)))},
-                 TdmrList<GivenUp>{workspace.take<GivenUp>(most)}} {}
-
-  /// One for each piece outside the CMRs, one for each block with too many holes, three of one
-  /// each.
-  [[nodiscard]] static std::size_t most_problems(std::size_t pieces) {
-    return pieces + most_blocks(pieces) + 3;
-  }
-};
 
 /// Plans step by step; each step needs the ones before it.
 class Planner {
@@ -290,7 +228,7 @@ class Planner {
   const TdmrMachine& machine_;
   const TdmrPolicy& policy_;
   TdmrWorkspace workspace_;
-  Lists lists_;
+  TdmrLists lists_;
   TdmrLayout layout_;
   std::size_t own_areas_ = 0;
   std::size_t scarce_nodes_ = 0;
@@ -304,7 +242,7 @@ abi::tdx::PamtArea pamt_area(const PlannedTdmr& tdmr, PageSize page) {
 }  // namespace
 
 std::size_t tdmr_workspace_bound(std::size_t ranges, std::size_t excluded) {
-  return Lists::workspace_bound(most_pieces(ranges, excluded));
+  return TdmrLists::workspace_bound(most_pieces(ranges, excluded));
 }
 
 std::expected<TdmrPlan, TdmrInputError> plan_tdmrs(const TdmrMachine& machine,
