@@ -48,7 +48,7 @@ Bytes size_of(const std::filesystem::path& file) {
 
 bool accepts_all_for(const BootOptions& options, const RunPlan& plan) {
   const bool handshake = options.firmware == FirmwareKind::kHandshake;
-  if (handshake && options.hide_handshake) {
+  if (handshake && options.hide_handshake && !options.shim) {
     return true;
   }
   const bool asks_kernel = plan.image.kind == KernelKind::kLinux && handshake;
@@ -67,7 +67,14 @@ bool accepts_all_for(const BootOptions& options, const RunPlan& plan) {
 }
 
 Bytes accepted_by_writing(const BootOptions& options, const RunPlan& plan) {
-  if (options.platform == Platform::kNone || options.accept_cost) {
+  if (options.platform == Platform::kNone) {
+    return Bytes{};
+  }
+  // What the shim accepts becomes free memory of the firmware, which may fill it.
+  if (options.shim && !accepts_first(options) && accepts_all_for(options, plan)) {
+    return options.memory;
+  }
+  if (options.accept_cost) {
     return Bytes{};
   }
   if (plan.mode != AcceptMode::kLazy || accepts_first(options) || accepts_all_for(options, plan)) {
