@@ -16,8 +16,8 @@ struct AttributesFigures {
   std::uint64_t uniform_bytes = 0;  ///< of storage in use with one attribute over all
 };
 
-/// Attributes/random: `ranges` shared ranges over 1 TiB, lookups at random addresses, each
-/// hundredth operation changes a range.
+/// Attributes/random: `ranges` maximal ranges of one attribute, half of them shared, over 1 TiB;
+/// lookups at random addresses; each hundredth operation changes a range.
 [[nodiscard]] AttributesFigures attributes_random(std::uint64_t ranges, std::uint64_t operations);
 
 void check_attributes(Verdicts& verdicts, bool quick);

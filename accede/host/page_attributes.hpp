@@ -19,16 +19,16 @@ namespace accede::host {
 enum class PageAttribute : std::uint8_t { kPrivate = 0, kShared = 1 };
 [[nodiscard]] std::string_view name(PageAttribute attribute);
 
-/// The attribute of every 4 KiB page of a GPA range, on storage that is passed in: one word for each
-/// 2 MiB block in which it changes, in a B+ tree, and a bitmap beside it where it changes more than
-/// three times. One attribute everywhere takes 512 bytes whatever the size; a run of equal pages
-/// about 12, at most 23 while runs come and more only where bitmaps went and left others in their
-/// chunks; alternating pages 1.4 bits a page.
+/// The attribute of every 4 KiB page of a GPA range, on storage that is passed in: one word for
+/// each 2 MiB block in which it changes, in a B+ tree, and a bitmap beside it where it changes more
+/// than three times. One attribute everywhere takes 512 bytes whatever the size; a run of equal
+/// pages about 12, at most 23 while runs come and more only where bitmaps went and left others in
+/// their chunks; alternating pages 1.4 bits a page.
 ///
 /// Thread-safe. Readers take no lock; one that meets a change begins again (at most the longest
 /// step: 16 entries removed). Changes take a spin lock one after the other; longest section: one
-/// set(), some 100 ns and as much again for every run that it removes. A page changes atomically; a
-/// range block by block, so a reader may see it half changed. Reads acquire, writes release.
+/// set(), about 1 us and some 100 ns more for every run that it removes. A page changes atomically;
+/// a range block by block, so a reader may see it half changed. Reads acquire, writes release.
 class PageAttributes {
  public:
   /// Bytes of storage with which a change of `range` never fails, whatever the pages: 45 KiB per
