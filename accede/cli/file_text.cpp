@@ -1,6 +1,7 @@
 #include "accede/cli/file_text.hpp"
 
 #include <unistd.h>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -9,6 +10,13 @@
 
 namespace accede::cli {
 namespace fs = std::filesystem;
+namespace {
+
+std::string too_large(std::uintmax_t most) {
+  return "is larger than " + std::to_string(most >> 20) + " MiB";
+}
+
+}  // namespace
 
 std::expected<void, std::string> check_readable(const fs::path& path, std::uintmax_t most) {
   std::error_code error;
@@ -26,7 +34,7 @@ std::expected<void, std::string> check_readable(const fs::path& path, std::uintm
     return std::unexpected{std::strerror(errno)};
   }
   if (fs::file_size(path, error) > most || error) {
-    return std::unexpected{"is larger than " + std::to_string(most >> 20) + " MiB"};
+    return std::unexpected{too_large(most)};
   }
   return {};
 }
@@ -36,13 +44,27 @@ std::expected<std::vector<std::byte>, std::string> read_bytes(const fs::path& pa
   if (const auto readable = check_readable(path, most); !readable) {
     return std::unexpected{readable.error()};
   }
+  // A file in /proc says that it has no bytes: the size is where to begin, not how much there is.
   std::error_code error;
-  std::vector<std::byte> bytes(fs::file_size(path, error));
+  constexpr std::size_t kLeast = 64UZ << 10;
+  std::vector<std::byte> bytes(std::min<std::uintmax_t>(fs::file_size(path, error), most) + 1);
   std::ifstream file{path, std::ios::binary};
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  if (!file && !bytes.empty()) {
+  std::size_t got = 0;
+  while (file && got <= most) {
+    if (got == bytes.size()) {
+      bytes.resize(std::min<std::uintmax_t>(std::max(2 * got, kLeast), most + 1));
+    }
+    file.read(reinterpret_cast<char*>(bytes.data() + got),
+              static_cast<std::streamsize>(bytes.size() - got));
+    got += static_cast<std::size_t>(file.gcount());
+  }
+  if (got > most) {
+    return std::unexpected{too_large(most)};
+  }
+  if (!file.eof()) {
     return std::unexpected{"cannot be read"};
   }
+  bytes.resize(got);
   return bytes;
 }
 
