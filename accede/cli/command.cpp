@@ -7,6 +7,7 @@
 #include "accede/cli/failure.hpp"
 #include "accede/cli/inspect_command.hpp"
 #include "accede/cli/matrix_command.hpp"
+#include "accede/cli/tdmr_command.hpp"
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -25,6 +26,7 @@ constexpr const char* kExamples =
     "  accede boot --help                everything that can be varied\n"
     "  accede inspect /boot/vmlinuz      what a kernel or firmware image can do, and why\n"
     "  accede decode 0xC0000B0B00000001  what a status code means\n"
+    "  accede tdmr --help                plans which memory a TDX host gives to its module\n"
     "\n"
     "Exit codes: 0 done; 1 what was tested failed; 2 usage or a bad input file; 3 something "
     "needed\n"
@@ -90,6 +92,19 @@ constexpr const char* kMatrixExamples =
     "1:\n"
     "a combination did not boot. docs/matrix.md says how to read the table.";
 
+constexpr const char* kTdmrExamples =
+    "Examples:\n"
+    "  accede tdmr --cmr cmrs.json --memory /proc/iomem\n"
+    "  accede tdmr --cmr cmrs.json --memory dmesg.txt --srat SRAT --svg layout.svg\n"
+    "  accede tdmr --cmr cmrs.json --memory iomem.txt --memmap '2G$62G' --json\n"
+    "  accede tdmr --cmr cmrs.json --memory iomem.txt --policy best-effort --hot-add 256G+64G\n"
+    "\n"
+    "FILE is known by its content: JSON "
+    "([{\"base\":4294967296,\"size\":\"0x1000000000\",\"node\":0}]),\n"
+    "/proc/iomem as root reads it, the kernel log with its E820 lines. SRAT is\n"
+    "/sys/firmware/acpi/tables/SRAT.\n"
+    "Exit code 1: there is no plan as the policy asks.";
+
 /// The subcommand `decode` as it was asked for.
 struct RawDecodeOptions {
   std::vector<std::string> codes;
@@ -100,8 +115,7 @@ struct Later {
   const char* name;
   const char* purpose;
 };
-constexpr std::array<Later, 2> kLater{{
-    {"tdmr", "plans the memory of a TDX host (not yet)"},
+constexpr std::array<Later, 1> kLater{{
     {"report", "turns a saved run into an HTML page (not yet)"},
 }};
 
@@ -220,6 +234,27 @@ CLI::App* add_decode(CLI::App& app, RawDecodeOptions& raw) {
   return decode;
 }
 
+CLI::App* add_tdmr(CLI::App& app, RawTdmrOptions& raw) {
+  CLI::App* const tdmr = app.add_subcommand(
+      "tdmr", "plans TDMRs, reserved areas and PAMT of a TDX host, and says what cannot work");
+  tdmr->footer("Policies:\n" + policy_words() + "\n" + kTdmrExamples);
+  add(*tdmr, "--cmr", raw.cmr, "FILE", "the module's convertible memory ranges");
+  add(*tdmr, "--memory", raw.memory, "FILE", "the memory map of the host");
+  add(*tdmr, "--srat", raw.srat, "FILE", "the firmware's table of nodes (ACPI SRAT)");
+  tdmr->add_option("--memmap", raw.memmap, "change the map as the kernel parameter memmap= does")
+      ->option_text("OPTIONS");
+  tdmr->add_option("--policy", raw.policies, "what the plan is to be like, see below")
+      ->option_text("WORD,...");
+  tdmr->add_option("--hot-add", raw.hot_add,
+                   "what happens when this range is added later: FIRST-LAST or START+SIZE")
+      ->option_text("RANGE");
+  add(*tdmr, "--physical-bits", raw.physical_bits, "N", "physical address bits (default 52)");
+  add(*tdmr, "--key-bits", raw.key_bits, "N", "of them, bits of the key id (default 6)");
+  add(*tdmr, "--svg", raw.svg, "FILE", "also draw the layout");
+  tdmr->add_flag("--json", raw.json, "print one JSON document");
+  return tdmr;
+}
+
 /// Part of the contract, not built: accepted here to be answered with "not yet".
 void add_later_options(CLI::App& boot, RawBootOptions& raw) {
   constexpr const char* kHidden = "";
@@ -305,6 +340,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   const CLI::App* const matrix_app = add_matrix(app, raw_matrix);
   RawDecodeOptions raw_decode;
   const CLI::App* const decode_app = add_decode(app, raw_decode);
+  RawTdmrOptions raw_tdmr;
+  const CLI::App* const tdmr_app = add_tdmr(app, raw_tdmr);
   for (const Later& later : kLater) {
     app.add_subcommand(later.name, later.purpose)->allow_extras();
   }
@@ -324,6 +361,9 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
   }
   if (decode_app->parsed()) {
     return decode_command(raw_decode.codes, raw_decode.json, out, err);
+  }
+  if (tdmr_app->parsed()) {
+    return tdmr_command(raw_tdmr, out, err);
   }
   if (app.get_subcommands().empty()) {
     return fail(err, "accede", usage("which command? for example boot (accede --help)"));

@@ -49,7 +49,7 @@ TEST(Command, HelpHasExamples) {
 }
 
 TEST(Command, LaterCommandsAnswerNotYet) {
-  for (const char* const name : {"tdmr", "report"}) {
+  for (const char* const name : {"report"}) {
     const Answer answer = ask({name, "argument", "--option"});
     EXPECT_EQ(answer.exit_code, kExitUsage);
     EXPECT_EQ(answer.err, "accede " + std::string{name} + ": not yet\n");

@@ -140,8 +140,8 @@ TEST_P(OversizedMemoryMap, IsReadOrRefusedInTime) {
   test::check_cmrs(bytes);
   test::check_srat(bytes);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  // It takes less than a second or two; a quadratic reader takes minutes.
-  EXPECT_LT(seconds.count(), 20.0);
+  // It takes less than a second, more with sanitizers; a quadratic reader takes minutes.
+  EXPECT_LT(seconds.count(), 60.0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, OversizedMemoryMap, testing::ValuesIn(kOversized),
