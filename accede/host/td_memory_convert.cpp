@@ -1,6 +1,7 @@
 // A TD's memory: conversion between private and shared, as MapGPA asks for it.
 #include "accede/host/td_memory.hpp"
 
+#include "accede/host/map_gpa_request.hpp"
 #include "accede/host/region_lock.hpp"
 #include "accede/host/sept_state.hpp"
 
@@ -142,29 +143,20 @@ MapGpaOutcome TdMemory::stop_map_gpa(MapGpaOutcome so_far, Step why, PhysAddr at
 MapGpaOutcome TdMemory::map_gpa(std::uint64_t start, std::uint64_t size,
                                 const TdMemoryHooks& hooks) {
   MapGpaOutcome outcome;
-  const auto refuse = [&](VmcallStatus code) {
-    outcome.r10 = code;
+  const std::uint64_t shared_bit = abi::tdx::shared_bit(sept_.gpa_width());
+  const auto request = map_gpa_request(start, size, shared_bit);
+  if (!request) {
+    outcome.r10 = request.error();
     outcome.r11 = start;
     return outcome;
-  };
-  const std::uint64_t shared_bit = abi::tdx::shared_bit(sept_.gpa_width());
-  const std::uint64_t last = start + size - 1;
-  if (size == 0 || last < start || last + 1 == 0 || last >= shared_bit * 2 ||
-      ((start ^ last) & shared_bit) != 0) {
-    return refuse(VmcallStatus::kInvalidOperand);
   }
-  if (start % 4096 != 0 || size % 4096 != 0) {
-    return refuse(VmcallStatus::kAlignError);
-  }
-  const bool share = (start & shared_bit) != 0;
-  const PhysRange asked = *PhysRange::make(PhysAddr{start & ~shared_bit}, Bytes{size});
+  const bool share = request->to == PageAttribute::kShared;
   for (const PhysRange range : ram_) {
-    const PhysRange part = asked.intersect(range);
+    const PhysRange part = request->gpas.intersect(range);
     for (PhysAddr gpa = part.begin(); gpa < part.end(); gpa = region_end(gpa, part.end())) {
       const PhysRange chunk = *PhysRange::make(gpa, region_end(gpa, part.end()));
       const Step step =
-          convert_chunk(chunk, share ? PageAttribute::kShared : PageAttribute::kPrivate, hooks,
-                        share ? outcome.to_shared : outcome.to_private);
+          convert_chunk(chunk, request->to, hooks, share ? outcome.to_shared : outcome.to_private);
       if (step != Step::kDone) {
         // What was converted is the front of the chunk.
         const PhysRange front = attributes_.run(chunk);
