@@ -145,7 +145,8 @@ PageAttributes::Stretch PageAttributes::stretch(std::uint64_t page) const {
   return result;
 }
 
-PhysRange PageAttributes::run(PhysRange pages) const {
+/// run() and its attribute, by one look where the run ends in its block.
+PageAttributes::Run PageAttributes::first_run(PhysRange pages) const {
   check(pages);
   ACCEDE_ASSERT(!pages.empty());
   const std::uint64_t begin = page_index(pages.begin());
@@ -160,22 +161,31 @@ PhysRange PageAttributes::run(PhysRange pages) const {
     }
     reached = last.end;
   }
-  return *PhysRange::make(pages.begin(), PageCount{std::min(reached, end) - begin}.bytes());
+  return {
+      .pages = *PhysRange::make(pages.begin(), PageCount{std::min(reached, end) - begin}.bytes()),
+      .attribute = attribute_of(value)};
+}
+
+PhysRange PageAttributes::run(PhysRange pages) const {
+  return first_run(pages).pages;
 }
 
 bool PageAttributes::all(PhysRange pages, PageAttribute attribute) const {
   check(pages);
-  return pages.empty() || (get(pages.begin()) == attribute && run(pages) == pages);
+  if (pages.empty()) {
+    return true;
+  }
+  const Run first = first_run(pages);
+  return first.attribute == attribute && first.pages == pages;
 }
 
 void PageAttributes::visit(PhysRange pages,
                            FunctionRef<void(PhysRange, PageAttribute)> visitor) const {
   check(pages);
   while (!pages.empty()) {
-    const PageAttribute attribute = get(pages.begin());
-    const PhysRange part = run(pages);
-    visitor(part, attribute);
-    pages = *PhysRange::make(part.end(), pages.end());
+    const Run first = first_run(pages);
+    visitor(first.pages, first.attribute);
+    pages = *PhysRange::make(first.pages.end(), pages.end());
   }
 }
 

@@ -73,11 +73,17 @@ class PageAttributes {
     bool value = false;
   };
 
+  struct Run {
+    PhysRange pages;
+    PageAttribute attribute = PageAttribute::kPrivate;
+  };
+
   template <class Look>
   [[nodiscard]] auto read(Look look) const;
   template <class Step>
   void write(Step step);
   [[nodiscard]] Stretch stretch(std::uint64_t page) const;
+  [[nodiscard]] Run first_run(PhysRange pages) const;
   [[nodiscard]] std::uint64_t page_index(PhysAddr gpa) const {
     return (gpa - origin_).value() >> 12;
   }

@@ -142,7 +142,12 @@ class PrivateMemory {
  private:
   [[nodiscard]] PrivateMemoryResult<const MemorySlot*> check(PhysRange gpas, Bytes granule) const;
   [[nodiscard]] PrivateMemoryResult<void> check_holds(PhysRange gpas, PageAttribute to) const;
-  [[nodiscard]] PhysRange differing(PhysRange gpas, PageAttribute to) const;
+  /// Pages that are not as they shall be: how many bytes, and from the first to the last of them.
+  struct Difference {
+    PhysRange hull;
+    Bytes size;
+  };
+  [[nodiscard]] Difference differing(PhysRange gpas, PageAttribute to) const;
   [[nodiscard]] PrivateMemoryResult<Conversion> change(PhysRange gpas, PageAttribute to,
                                                        bool keep_content);
   [[nodiscard]] PrivateMemoryResult<Conversion> change_claimed(const MemorySlot& slot,

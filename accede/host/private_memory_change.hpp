@@ -61,16 +61,19 @@ PrivateMemoryResult<void> PrivateMemory<Memory>::check_holds(PhysRange gpas,
   return {};
 }
 
-/// From the first to the last page of `gpas` that is not `to` yet; empty when there is none.
+/// What a conversion of `gpas` has to do.
 template <PrivateMemoryBacking Memory>
-PhysRange PrivateMemory<Memory>::differing(PhysRange gpas, PageAttribute to) const {
-  std::optional<PhysRange> hull;
+typename PrivateMemory<Memory>::Difference PrivateMemory<Memory>::differing(
+    PhysRange gpas, PageAttribute to) const {
+  Difference difference{.hull = *PhysRange::make(gpas.begin(), gpas.begin()), .size = Bytes{0}};
   attributes_.visit(gpas, [&](PhysRange run, PageAttribute attribute) {
     if (attribute != to) {
-      hull = PhysRange::make(hull ? hull->begin() : run.begin(), run.end());
+      const bool first = difference.size == Bytes{0};
+      difference.hull = *PhysRange::make(first ? run.begin() : difference.hull.begin(), run.end());
+      difference.size += run.size();
     }
   });
-  return hull.value_or(*PhysRange::make(gpas.begin(), gpas.begin()));
+  return difference;
 }
 
 template <PrivateMemoryBacking Memory>
@@ -95,6 +98,9 @@ void PrivateMemory<Memory>::cancel(PhysRange gpas, PageAttribute to) {
 /// Asks every consumer about every run of `gpas` that is not `to` yet. All or nothing.
 template <PrivateMemoryBacking Memory>
 PrivateMemoryResult<void> PrivateMemory<Memory>::prepare(PhysRange gpas, PageAttribute to) {
+  if (std::ranges::none_of(book_.consumers(), &ConsumerEntry::used)) {
+    return {};
+  }
   for (PhysRange rest = gpas; !rest.empty();) {
     const PhysRange run = attributes_.run(rest);
     rest = *PhysRange::make(run.end(), gpas.end());
@@ -195,11 +201,8 @@ PrivateMemoryResult<Conversion> PrivateMemory<Memory>::change_claimed(const Memo
   if (const auto free = check_holds(gpas, to); !free) {
     return std::unexpected{free.error()};
   }
-  const PhysRange hull = differing(gpas, to);
-  Conversion done;
-  attributes_.visit(hull, [&](PhysRange run, PageAttribute attribute) {
-    done.changed += attribute == to ? Bytes{0} : run.size();
-  });
+  const auto [hull, changed] = differing(gpas, to);
+  const Conversion done{.changed = changed};
   if (hull.empty()) {
     return done;
   }
