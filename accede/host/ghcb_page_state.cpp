@@ -99,6 +99,7 @@ void PageStateList::merge(PageStateJoin join, Bytes most) {
     change_.size = std::min(change_.size, size_of_rest(entries_[next]));
   }
   merged_end_ = static_cast<std::uint16_t>(next);
+  merged_most_ = most;
 }
 
 bool PageStateList::concerns_host(const GhcbPageState& change) const {
@@ -114,6 +115,9 @@ bool PageStateList::concerns_host(const GhcbPageState& change) const {
 }
 
 const GhcbPageState* PageStateList::next(PageStateJoin join, Bytes most, Report report) {
+  if (merged_end_ > index_ && merged_as_ == join && merged_most_ == most) {
+    return &change_;
+  }
   while (!ended_ && index_ <= last_) {
     const std::uint64_t entry = entries_[index_];
     if (!is_sound(entry)) {
@@ -129,6 +133,7 @@ const GhcbPageState* PageStateList::next(PageStateJoin join, Bytes most, Report 
     const PageOp op = PscEntry::op(entry);
     const bool converts = op == PageOp::kPrivate || op == PageOp::kShared;
     merge(converts ? join : PageStateJoin::kSameSize, most);
+    merged_as_ = join;
     if (concerns_host(change_)) {
       return &change_;
     }
@@ -143,6 +148,7 @@ const GhcbPageState* PageStateList::next(PageStateJoin join, Bytes most, Report 
 void PageStateList::answer(const GhcbPageStateAnswer& answer) {
   ACCEDE_ASSERT(!ended_ && index_ < merged_end_);
   const bool all = mark(answer.done.value());
+  merged_end_ = index_;
   ended_ = answer.refused || !all;
   result_ = answer.refused ? PscResult::kGeneric : PscResult::kOk;
 }

@@ -81,7 +81,9 @@ class PageStateList {
   abi::ghcb::PscResult result_ = abi::ghcb::PscResult::kOk;
   std::uint16_t last_ = 0;
   std::uint16_t index_ = 0;
-  std::uint16_t merged_end_ = 0;  ///< behind the last entry of change_
+  std::uint16_t merged_end_ = 0;  ///< behind the last entry of change_; index_: there is no change
+  PageStateJoin merged_as_ = PageStateJoin::kSameSize;
+  Bytes merged_most_;
   GhcbPageState change_;
   std::array<std::uint64_t, abi::ghcb::kPscMaxEntries> entries_{};
 };
