@@ -168,6 +168,7 @@ PrivateMemoryResult<HoldId> PrivateMemoryBook::hold(const MemoryHold& hold) {
     return failure(PrivateMemoryError::kTableFull, hold.gpas);
   }
   *free = hold;
+  hold_count_.fetch_add(1, std::memory_order_relaxed);
   return HoldId{static_cast<std::size_t>(free - storage_.holds.begin())};
 }
 
@@ -177,11 +178,16 @@ PrivateMemoryResult<void> PrivateMemoryBook::release(HoldId id) {
     return failure(PrivateMemoryError::kNotHeld, {});
   }
   storage_.holds[id.index] = {};
+  hold_count_.fetch_sub(1, std::memory_order_relaxed);
   return {};
 }
 
 std::optional<PhysRange> PrivateMemoryBook::held(PhysRange gpas, HoldKind kind,
                                                  std::optional<PageAttribute> side) const {
+  // Who made a hold of these pages had claimed them before the caller did, so its count is seen.
+  if (hold_count_.load(std::memory_order_relaxed) == 0) {
+    return std::nullopt;
+  }
   const SpinGuard guard{lock_};
   for (const MemoryHold& hold : storage_.holds) {
     if (hold.used && hold.kind == kind && hold.side == side.value_or(hold.side) &&

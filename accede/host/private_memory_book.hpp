@@ -8,6 +8,7 @@
 #include "accede/host/private_memory_consumer.hpp"
 #include "accede/host/private_memory_types.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -118,7 +119,8 @@ class PrivateMemoryBook {
   /// kTableFull. Precondition: claimed by the caller.
   [[nodiscard]] PrivateMemoryResult<HoldId> hold(const MemoryHold& hold);
   [[nodiscard]] PrivateMemoryResult<void> release(HoldId id);
-  /// The first hold of `gpas`, of this kind. `side` none: of any side.
+  /// The first hold of `gpas`, of this kind. `side` none: of any side. Precondition: claimed by the
+  /// caller, or before launch.
   [[nodiscard]] std::optional<PhysRange> held(PhysRange gpas, HoldKind kind,
                                               std::optional<PageAttribute> side) const;
 
@@ -135,6 +137,7 @@ class PrivateMemoryBook {
   std::size_t slot_count_ = 0;
   std::size_t populated_count_ = 0;
   VmStage stage_ = VmStage::kSlots;
+  std::atomic<std::size_t> hold_count_ = 0;
   mutable SpinLock lock_;  ///< claims and holds
 };
 
