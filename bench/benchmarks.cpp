@@ -2,6 +2,8 @@
 #include "bench/benchmarks.hpp"
 
 #include "bench/attributes_bench.hpp"
+#include "bench/clock.hpp"
+#include "bench/convert_bench.hpp"
 #include "bench/real_platform.hpp"
 #include "bench/tdmr_bench.hpp"
 
@@ -204,6 +206,29 @@ void add_attributes(const Scale& scale) {
   });
 }
 
+void add_convert(const Scale& scale) {
+  const unsigned pairs = scale.repetitions == 1 ? 2 : 200;
+  const std::uint64_t pages = scale.repetitions == 1 ? 8192 : 262144;
+  const auto pairs_of = [pairs](bool list) {
+    return [pairs, list](benchmark::State& state) {
+      const ConvertFigures figures = convert_pairs(pairs, {});
+      state.SetIterationTime(median(list ? figures.list_us : figures.each_us) / 1e6);
+      state.counters["backing_calls"] = as_double(list ? figures.list_calls : figures.each_calls);
+      state.counters["wrong"] = as_double(figures.wrong);
+    };
+  };
+  add("Convert/4k-each", pairs_of(false));
+  add("Convert/list253", pairs_of(true));
+  add("Convert/range1GiB", [pages](benchmark::State& state) {
+    const ConvertRangeFigures figures = convert_range(pages);
+    state.SetIterationTime(figures.seconds);
+    state.counters["backing_calls"] = as_double(figures.calls);
+    state.counters["exits"] = as_double(figures.exits);
+    state.counters["longest_exit_ms"] = figures.longest_exit_ms;
+    state.counters["one_call_seconds"] = figures.one_call_seconds;
+  });
+}
+
 }  // namespace
 
 ContainsFigures contains_figures() {
@@ -240,6 +265,7 @@ void register_benchmarks(const Scale& scale, const std::string& trace) {
   add_table(scale);
   register_tdmr_benchmarks();
   add_attributes(scale);
+  add_convert(scale);
 }
 
 }  // namespace accede::bench

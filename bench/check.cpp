@@ -4,6 +4,7 @@
 #include "bench/benchmarks.hpp"
 #include "bench/check_alloc.hpp"
 #include "bench/check_first_touch.hpp"
+#include "bench/convert_bench.hpp"
 #include "bench/real_platform.hpp"
 #include "bench/tdmr_bench.hpp"
 #include "bench/verdict.hpp"
@@ -200,6 +201,7 @@ unsigned run_checks(const CheckSettings& settings) {
   check_table(verdicts, settings.scale);
   check_tdmr(verdicts, settings.scale.repetitions);
   check_attributes(verdicts, settings.scale.repetitions == 1);
+  check_convert(verdicts, settings.scale.repetitions == 1);
   check_boot(verdicts, settings);
   check_alloc(verdicts, settings);
   check_accept(verdicts, settings.scale);
