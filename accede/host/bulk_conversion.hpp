@@ -10,6 +10,7 @@
 #include "accede/host/ghcb_page_state.hpp"
 #include "accede/host/private_memory.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
