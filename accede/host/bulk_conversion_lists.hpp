@@ -62,7 +62,7 @@ bool BulkConversion<Memory>::answer_together(std::span<PageStateList> lists,
                                              Resize resize) {
   const GhcbPageState what = seed;
   const PhysRange all = hull(lists, what, report, resize);
-  if (memory_.slot_of(all) == nullptr || !convert_step(all, internal::attribute_of(what), exit)) {
+  if (!convert_step(all, internal::attribute_of(what), exit)) {
     return false;
   }
   for (PageStateList& list : lists) {
