@@ -215,7 +215,8 @@ bool is_present(RegionKind kind) {
 
 std::vector<MemoryRange> memory_of(std::span<const Region> regions,
                                    std::span<const NodeRange> hot_plug,
-                                   std::span<const abi::tdx::CmrInfo> cmrs) {
+                                   std::span<const abi::tdx::CmrInfo> cmrs, PhysAddr memory_end) {
+  const PhysRange addressable = *PhysRange::make(PhysAddr{}, memory_end);
   std::vector<MemoryRange> memory;
   for (const Region& region : regions) {
     if (const auto kind = kind_of(region.kind); kind && is_memory(region, cmrs)) {
@@ -226,7 +227,10 @@ std::vector<MemoryRange> memory_of(std::span<const Region> regions,
     }
   }
   for (const NodeRange& room : hot_plug) {
-    memory.push_back({.range = room.range, .node = host::NodeId{room.node}, .present = false});
+    // Room that no address of the machine reaches is none.
+    if (const PhysRange reached = room.range.intersect(addressable); !reached.empty()) {
+      memory.push_back({.range = reached, .node = host::NodeId{room.node}, .present = false});
+    }
   }
   std::ranges::sort(memory, {}, [](const MemoryRange& range) { return range.range.begin(); });
   return memory;
@@ -261,7 +265,8 @@ std::expected<void, Failure> read_memory(const RawTdmrOptions& raw, TdmrTask& ta
   const auto parts = memory_map::with_nodes(*regions, nodes);
   task.nodes_known =
       std::ranges::any_of(parts, [](const Region& part) { return part.node.has_value(); });
-  task.memory = memory_of(parts, memory_map::free_hot_plug_ranges(*regions, nodes), task.cmrs);
+  task.memory = memory_of(parts, memory_map::free_hot_plug_ranges(*regions, nodes), task.cmrs,
+                          task.machine().memory_end());
   return {};
 }
 

@@ -13,7 +13,7 @@ std::string_view to_string(TdmrInputErrorKind kind) {
     case TdmrInputErrorKind::kMachine:
       return "the machine's address bits leave no GiB of memory, or too many for dynamic PAMT"sv;
     case TdmrInputErrorKind::kCmrs:
-      return "the CMRs are not ascending, disjoint, 4 KiB aligned and below the address width"sv;
+      return "the CMRs are not ascending, disjoint, 4 KiB aligned and below the address width, or too many"sv;
     case TdmrInputErrorKind::kMemoryEmpty:
       return "a range of the memory map is empty"sv;
     case TdmrInputErrorKind::kMemoryUnordered:

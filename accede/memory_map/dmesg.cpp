@@ -128,7 +128,9 @@ class Builder {
       to = kind_of(arrow == std::string_view::npos ? line.what
                                                    : line.what.substr(arrow + kArrow.size()));
     }
-    retype(regions_, range, kind_of(line.what), to);
+    // Without a word it is about everything.
+    const auto from = line.what.empty() ? std::nullopt : std::optional{kind_of(line.what)};
+    retype(regions_, range, from, to);
   }
 
   std::string_view word_;
@@ -193,6 +195,10 @@ std::expected<std::vector<PhysRange>, ReadError> read_cmr_lines(std::string_view
     if (!range) {
       error = {.line = number, .message = "the range ends before it begins"};
       return false;
+    }
+    // A log may go on with another start of the machine.
+    if (!ranges.empty() && range->begin() <= ranges.front().begin()) {
+      ranges.clear();
     }
     ranges.push_back(*range);
     if (ranges.size() > kMostRanges) {

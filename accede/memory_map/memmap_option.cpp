@@ -51,7 +51,11 @@ bool retype_option(TextScan& scan, std::vector<Region>& regions, PhysRange range
   if (!scan.at_end()) {
     return false;
   }
-  retype(regions, range, from, to);
+  if (to && !from) {
+    add_kind(regions, range, *to);
+  } else {
+    retype(regions, range, from, to);
+  }
   return true;
 }
 
@@ -87,7 +91,7 @@ bool apply_one(std::string_view option, std::vector<Region>& regions) {
   if (!scan.at_end() || kSigns.find(sign) == std::string_view::npos) {
     return false;
   }
-  set_kind(regions, *range,
+  add_kind(regions, *range,
            sign == '@'   ? RegionKind::kRam
            : sign == '!' ? RegionKind::kPersistent
                          : RegionKind::kReserved);

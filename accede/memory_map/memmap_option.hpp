@@ -14,12 +14,16 @@ namespace accede::memory_map {
 ///
 /// | option      | what lies from S on, N bytes                      |
 /// |-------------|---------------------------------------------------|
-/// | N@S         | is RAM                                            |
+/// | N@S         | is RAM where it is nothing else                   |
 /// | N#S, N$S    | is kept: ACPI data, reserved                      |
 /// | N!S         | is persistent memory                              |
-/// | N%S-OLD+NEW | of E820 type OLD becomes type NEW; either may lack|
+/// | N%S-OLD+NEW | of E820 type OLD becomes type NEW                 |
+/// | N%S-OLD     | of E820 type OLD is gone                          |
+/// | N%S+NEW     | is of type NEW, as with the signs above           |
 /// | N           | RAM from N on is gone                             |
 /// | exactmap    | all that was there before is gone                 |
+///
+/// Where kinds overlap the larger E820 type counts (add_kind()). The types 2 to 5 are one here.
 ///
 /// Errors: another form, a size of 0 before a sign, what ends beyond 2^64. Nothing is changed then.
 [[nodiscard]] std::expected<void, ReadError> apply_memmap(std::string_view options,

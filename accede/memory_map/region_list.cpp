@@ -95,16 +95,6 @@ void retype(std::vector<Region>& regions, PhysRange range, std::optional<RegionK
   regions = std::move(changed);
 }
 
-void set_kind(std::vector<Region>& regions, PhysRange range, RegionKind kind) {
-  if (range.empty()) {
-    return;
-  }
-  retype(regions, range, std::nullopt, std::nullopt);
-  const auto at = std::ranges::upper_bound(
-      regions, range.begin(), {}, [](const Region& region) { return region.range.begin(); });
-  regions.insert(at, {.range = range, .kind = kind});
-}
-
 std::vector<Region> overlaid(std::span<const Region> below, std::span<const Region> above) {
   const std::vector<PhysRange> covered = ranges_of(above);
   Neighbours neighbours{covered};
@@ -117,6 +107,22 @@ std::vector<Region> overlaid(std::span<const Region> below, std::span<const Regi
   }
   std::ranges::sort(all, {}, [](const Region& region) { return region.range.begin(); });
   return all;
+}
+
+void add_kind(std::vector<Region>& regions, PhysRange range, RegionKind kind) {
+  if (range.empty()) {
+    return;
+  }
+  // From the weakest on.
+  for (const RegionKind weaker :
+       {RegionKind::kRam, RegionKind::kReserved, RegionKind::kPersistent}) {
+    if (weaker == kind || kind == RegionKind::kRam) {
+      break;
+    }
+    retype(regions, range, weaker, kind);
+  }
+  const Region added{.range = range, .kind = kind};
+  regions = overlaid(std::span{&added, 1}, regions);
 }
 
 std::vector<Region> with_nodes(std::span<const Region> regions, std::span<const NodeRange> nodes) {

@@ -19,9 +19,10 @@ namespace accede::memory_map {
 void retype(std::vector<Region>& regions, PhysRange range, std::optional<RegionKind> from,
             std::optional<RegionKind> to);
 
-/// Makes `range` of `kind`: parts of other regions that lie in it go. `regions` stays sorted and
-/// disjoint. Time: linear.
-void set_kind(std::vector<Region>& regions, PhysRange range, RegionKind kind);
+/// Adds `range` of `kind` as Linux adds to its E820 map: where kinds overlap the larger type counts
+/// (RAM, kept, persistent, specific purpose), so RAM fills only what is free. What is there keeps
+/// its node. `regions` stays sorted and disjoint. Time: linear.
+void add_kind(std::vector<Region>& regions, PhysRange range, RegionKind kind);
 
 /// `below` where nothing of `above` lies, and `above`. Both sorted and disjoint, like the result.
 [[nodiscard]] std::vector<Region> overlaid(std::span<const Region> below,

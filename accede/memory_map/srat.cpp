@@ -42,14 +42,25 @@ std::expected<std::span<const std::byte>, ReadError> whole_table(std::span<const
   return table;
 }
 
+/// Ranges of one node may overlap, as Linux takes them.
 std::expected<std::vector<NodeRange>, ReadError> sorted(std::vector<NodeRange> ranges) {
   std::ranges::sort(ranges, {}, [](const NodeRange& node) { return node.range.begin(); });
+  std::vector<NodeRange> merged{ranges.begin(), ranges.empty() ? ranges.end() : ranges.begin() + 1};
   for (std::size_t i = 1; i < ranges.size(); ++i) {
-    if (ranges[i].range.overlaps(ranges[i - 1].range)) {
-      return wrong(text_of(ranges[i - 1].range) + " and " + text_of(ranges[i].range) + " overlap");
+    NodeRange& last = merged.back();
+    const NodeRange& next = ranges[i];
+    if (!next.range.overlaps(last.range)) {
+      merged.push_back(next);
+    } else if (next.node == last.node) {
+      last.range =
+          *PhysRange::make(last.range.begin(), std::max(last.range.end(), next.range.end()));
+      last.hot_pluggable = last.hot_pluggable && next.hot_pluggable;
+    } else {
+      return wrong(text_of(last.range) + " and " + text_of(next.range) +
+                   " overlap and are of different nodes");
     }
   }
-  return ranges;
+  return merged;
 }
 
 }  // namespace

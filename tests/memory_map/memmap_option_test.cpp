@@ -67,6 +67,16 @@ TEST(Memmap, APercentSignChangesOneTypeIntoAnother) {
       ElementsAre(region(0, 4 * kGiB, RegionKind::kSpecificPurpose), region(4 * kGiB, 16 * kGiB)));
 }
 
+TEST(Memmap, APlusAloneAddsWhereNothingIs) {
+  EXPECT_THAT(changed("4G%64G+1"), ElementsAre(region(0, 16 * kGiB), region(64 * kGiB, 68 * kGiB)));
+}
+
+TEST(Memmap, AnAtSignDoesNotFreeWhatIsKept) {
+  EXPECT_THAT(changed("1G$2G,4G@1G"),
+              ElementsAre(region(0, 2 * kGiB), region(2 * kGiB, 3 * kGiB, RegionKind::kReserved),
+                          region(3 * kGiB, 16 * kGiB)));
+}
+
 TEST(Memmap, WhatIsNoOptionChangesNothing) {
   for (const std::string option :
        {"x", "1G*2G", "0$1G", "1G$", "$1G", "1G$2G+1", "1G%0-", "1G%0-1+", "1G%0-1x",

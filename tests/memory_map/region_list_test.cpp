@@ -40,12 +40,26 @@ TEST(SortedRegions, ThatOverlapAreNamedBoth) {
   EXPECT_EQ(test::message_of(sorted), "0x1000-0x2fff and 0x2000-0x3fff overlap");
 }
 
-TEST(SetKind, CutsWhatWasThere) {
-  std::vector<Region> regions{region(0x1000, 0x5000), region(0x5000, 0x8000)};
-  set_kind(regions, between(0x4000, 0x6000), RegionKind::kReserved);
+TEST(AddKind, CutsWhatIsWeaker) {
+  std::vector<Region> regions{region(0x1000, 0x8000)};
+  add_kind(regions, between(0x4000, 0x6000), RegionKind::kReserved);
   EXPECT_THAT(regions,
               ElementsAre(region(0x1000, 0x4000), region(0x4000, 0x6000, RegionKind::kReserved),
                           region(0x6000, 0x8000)));
+}
+
+TEST(AddKind, OfRamFillsOnlyWhatIsFree) {
+  std::vector<Region> regions{region(0x1000, 0x2000, RegionKind::kReserved)};
+  add_kind(regions, between(0, 0x3000), RegionKind::kRam);
+  EXPECT_THAT(regions, ElementsAre(region(0, 0x1000), region(0x1000, 0x2000, RegionKind::kReserved),
+                                   region(0x2000, 0x3000)));
+}
+
+TEST(AddKind, DoesNotWeakenWhatIsStronger) {
+  std::vector<Region> regions{region(0x1000, 0x2000, RegionKind::kSpecificPurpose)};
+  const std::vector<Region> before = regions;
+  add_kind(regions, between(0x1000, 0x2000), RegionKind::kReserved);
+  EXPECT_EQ(regions, before);
 }
 
 TEST(Retype, LeavesOtherKindsAlone) {
@@ -126,9 +140,10 @@ TEST(RegionListModel, ChangesAndNodesAgreeWithListsOfPages) {
     const PhysRange range = random_ranges(random).back();
     const auto kind = static_cast<RegionKind>(random() % 3);
     if (seed % 2 == 0) {
-      set_kind(regions, range, kind);
+      add_kind(regions, range, kind);
       for (auto page = range.begin().value(); page < range.end().value(); ++page) {
-        pages[page] = {kind, std::nullopt};
+        const auto there = pages.try_emplace(page, kind, std::nullopt).first;
+        there->second.first = std::max(there->second.first, kind);
       }
     } else {
       retype(regions, range, RegionKind::kRam, kind);

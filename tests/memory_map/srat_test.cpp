@@ -70,12 +70,20 @@ TEST(Srat, ARangeThatWrapsIsAnError) {
   EXPECT_EQ(message_of(read_srat(bytes)), "a memory range wraps at offset 48");
 }
 
-TEST(Srat, OverlapsAreErrors) {
+TEST(Srat, OverlapsOfDifferentNodesAreErrors) {
   EXPECT_EQ(message_of(read_srat(SratBuilder{}
                                      .memory(between(0x1000, 0x3000), 0)
                                      .memory(between(0x2000, 0x4000), 1)
                                      .finish())),
-            "0x1000-0x2fff and 0x2000-0x3fff overlap");
+            "0x1000-0x2fff and 0x2000-0x3fff overlap and are of different nodes");
+}
+
+TEST(Srat, OverlapsOfOneNodeAreOneRange) {
+  const auto nodes = read_srat(
+      SratBuilder{}.memory(between(0x1000, 0x3000), 1).memory(between(0x2000, 0x4000), 1).finish());
+  ASSERT_TRUE(nodes);
+  ASSERT_EQ(nodes->size(), 1U);
+  EXPECT_EQ(nodes->front().range, between(0x1000, 0x4000));
 }
 
 TEST(Srat, WithTooManyRangesIsRefused) {
