@@ -120,7 +120,10 @@ BackingResult LinuxMemoryFile::write(Bytes offset, std::span<const std::byte> co
       offset += Bytes{static_cast<std::uint64_t>(written)};
     } else if (written < 0 && errno == EINTR) {
       continue;
+    } else if (written < 0 && errno != EINVAL && errno != ESPIPE) {
+      return failed();
     } else if (!host_.empty()) {
+      // A guest_memfd cannot be written to, but its mapping can.
       std::memcpy(host_.data() + offset.value(), content.data(), content.size());
       return {};
     } else {

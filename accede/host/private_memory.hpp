@@ -106,7 +106,7 @@ class PrivateMemory {
   /// The guest touched `gpa` through `side`: backs the page, private in the largest size that
   /// slot, attributes and configuration allow, and tells the consumers. kImplicitConversion, unless
   /// the VM may convert for it; else errors as convert(). A private page whose consumer refused
-  /// stays backed, by zeroes.
+  /// stays backed, by zeroes; where backing fails after a conversion, the page stays converted.
   [[nodiscard]] PrivateMemoryResult<MemoryFault> fault(PhysAddr gpa, PageAttribute side);
 
   /// The guest gives private pages back: they and their content are gone, still private; the next
@@ -158,6 +158,7 @@ class PrivateMemory {
   void cancel_run(PhysRange run, PageAttribute to, std::size_t consumers);
   [[nodiscard]] BackingResult move_backing(const MemorySlot& slot, PhysRange gpas, PageAttribute to,
                                            bool keep_content);
+  void restore_host_access(const MemorySlot& slot, PhysRange gpas);
   void invalidate(const MemorySlot& slot, PhysRange gpas);
   void invalidate_page(const BackedPage& page, std::size_t consumers);
   [[nodiscard]] BackedPage page_at(const MemorySlot& slot, PageAttribute side, PhysAddr gpa,

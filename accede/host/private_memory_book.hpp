@@ -72,7 +72,8 @@ struct ConsumerEntry {
   bool used = false;
 };
 
-/// Room for what a VM has. One claim for each thread that converts or faults at a time.
+/// Room for what a VM has. One claim for each thread that
+/// converts, faults, relinquishes, holds, or registers or unregisters a consumer at a time.
 struct PrivateMemoryStorage {
   std::span<MemorySlot> slots;
   std::span<PhysRange> populated;

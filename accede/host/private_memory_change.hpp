@@ -143,12 +143,18 @@ BackingResult PrivateMemory<Memory>::move_backing(const MemorySlot& slot, PhysRa
       !closed) {
     return closed;
   }
-  BackingResult discarded = memory_.discard(PageAttribute::kShared, outside);
-  if (!discarded) {
-    // Allowing what was just denied does not fail (PrivateMemoryBacking).
-    (void)memory_.set_host_access(PageAttribute::kPrivate, inside, /*allowed=*/true);
-  }
-  return discarded;
+  return memory_.discard(PageAttribute::kShared, outside);
+}
+
+/// Gives the host the access that the attributes of `gpas` say, after move_backing() failed and
+/// may have changed a part. What was allowed before does not fail now (PrivateMemoryBacking).
+template <PrivateMemoryBacking Memory>
+void PrivateMemory<Memory>::restore_host_access(const MemorySlot& slot, PhysRange gpas) {
+  attributes_.visit(gpas, [&](PhysRange run, PageAttribute attribute) {
+    (void)memory_.set_host_access(PageAttribute::kPrivate,
+                                  slot.offsets(PageAttribute::kPrivate, run),
+                                  attribute == PageAttribute::kShared);
+  });
 }
 
 /// The page at `gpa`: 2M where configuration, slot, offset and `within` allow it.
@@ -210,6 +216,9 @@ PrivateMemoryResult<Conversion> PrivateMemory<Memory>::change_claimed(const Memo
     return std::unexpected{prepared.error()};
   }
   if (const BackingResult moved = move_backing(slot, hull, to, keep_content); !moved) {
+    if (properties_.host_loses_private && (!properties_.two_backings || keep_content)) {
+      restore_host_access(slot, hull);
+    }
     cancel(hull, to);
     return std::unexpected{PrivateMemoryFailure{
         .error = PrivateMemoryError::kBackingFailed, .at = hull, .code = moved.error().code}};

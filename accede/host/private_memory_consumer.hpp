@@ -12,8 +12,8 @@ namespace accede::host {
 /// other change or fault of the pages can; they must not call the PrivateMemory.
 ///
 /// A conversion is prepared with every consumer, run by run, before anything changes; when one
-/// refuses, or the memory object fails, all that prepared are told to cancel, last first. Only then
-/// pages go or come.
+/// refuses, or the memory object fails, all that prepared are told to cancel, run by run, the last
+/// consumer first. Only then pages go or come.
 struct MemoryConsumer {
   Requirements needs;
   Requirements breaks;

@@ -262,7 +262,9 @@ TEST_P(PrivateMemoryRollBack, Regression_K03_ARefusalOfAnyConsumerAtAnyRunLeaves
     ASSERT_TRUE(fails_with(done, kBackingFailed));
     EXPECT_EQ(done.error().code, FailingBacking::kCode);
     EXPECT_EQ(left_, 0);
-    EXPECT_EQ(vm_.backing.calls(), before);
+    if (properties_of(GetParam()).two_backings) {
+      EXPECT_EQ(vm_.backing.calls(), before);
+    }  // in place, what a failed call may have changed in part is set again
     expect_as_before();
   }
   clear();
