@@ -67,7 +67,7 @@ PrivateMemoryResult<Conversion> BulkConversion<Memory>::convert_step(PhysRange p
       exit.spend(part.size());
     }
     if (done || done.error().error != PrivateMemoryError::kBusy || tries == kBusyTries ||
-        exit.must_return()) {
+        (exit.begun && exit.must_return())) {
       return done;
     }
     __builtin_ia32_pause();
