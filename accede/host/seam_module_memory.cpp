@@ -2,6 +2,7 @@
 #include "accede/base/assert.hpp"
 #include "accede/host/seam_locked.hpp"
 #include "accede/host/seam_module.hpp"
+#include "accede/host/sept_state.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -194,7 +195,7 @@ SeamCall SeamModule::remove_target(LockedTd& locked, const Target& target) {
   TdRecord& td = locked.td;
   const auto page_now = [&]() -> std::optional<PhysAddr> {
     const std::optional<EntryView> view = td.sept->lookup(target.gpa);
-    return view.has_value() && view->level == target.level && view->hpa != PhysAddr{}
+    return view.has_value() && view->level == target.level && internal::is_leaf(view->state)
                ? std::optional{view->hpa}
                : std::nullopt;
   };
