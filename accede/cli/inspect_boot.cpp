@@ -264,4 +264,14 @@ Report with_boots(Report image, const BootedImage& booted) {
   return image;
 }
 
+ExitCode exit_code(const BootedImage& booted) {
+  if (booted.failed) {
+    return kExitUsage;
+  }
+  const bool endless = std::ranges::any_of(booted.runs, [&](const RunResult& run) {
+    return run.outcome == Outcome::kTimeout && !(booted.on_its_own && run.boot_services_exited);
+  });
+  return endless ? kExitTimedOut : booted.disagreements.empty() ? kExitDone : kExitTestedFailed;
+}
+
 }  // namespace accede::cli

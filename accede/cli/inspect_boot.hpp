@@ -2,6 +2,7 @@
 // image says of itself.
 #pragma once
 
+#include "accede/cli/failure.hpp"
 #include "accede/cli/run_result.hpp"
 #include "accede/inspect/report.hpp"
 
@@ -33,6 +34,10 @@ struct BootedImage {
   inspect::Report seen = {};
   std::vector<Disagreement> disagreements = {};
 };
+
+/// What its boots mean for the exit code. A boot that nobody could see the end of is none that did
+/// not end.
+[[nodiscard]] ExitCode exit_code(const BootedImage& booted);
 
 /// Counters of one run, as far as they tell who accepted.
 struct Acceptance {

@@ -80,6 +80,7 @@ std::string joined(std::span<const std::string> words) {
 nlohmann::ordered_json boot_json(const BootedImage& booted) {
   using nlohmann::ordered_json;
   ordered_json json;
+  json["exit_code"] = static_cast<int>(exit_code(booted));
   json["problem"] = booted.problem.empty() ? ordered_json{} : ordered_json(booted.problem);
   json["version"] =
       booted.seen.version.empty() ? ordered_json{} : ordered_json(booted.seen.version);

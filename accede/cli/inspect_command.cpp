@@ -5,6 +5,7 @@
 #include "accede/cli/inspect_boot_run.hpp"
 #include "accede/cli/inspect_files.hpp"
 #include "accede/cli/inspect_output.hpp"
+#include "accede/cli/json_fields.hpp"
 #include "accede/cli/line_splitter.hpp"
 #include "accede/inspect/claims.hpp"
 #include "accede/inspect/inspect.hpp"
@@ -157,18 +158,6 @@ Answer inspect_file(const FileToInspect& wanted) {
   return answer;
 }
 
-/// What its boots mean for the exit code. A boot that nobody could see the end of is none that did
-/// not end.
-int boot_code(const BootedImage& booted) {
-  if (booted.failed) {
-    return kExitUsage;
-  }
-  const bool endless = std::ranges::any_of(booted.runs, [&](const RunResult& run) {
-    return run.outcome == Outcome::kTimeout && !(booted.on_its_own && run.boot_services_exited);
-  });
-  return endless ? kExitTimedOut : booted.disagreements.empty() ? kExitDone : kExitTestedFailed;
-}
-
 /// Writes the lines of a new image. `booted`: nullptr when that was not asked for.
 void describe(Answer& answer, const Plan& plan, const BootedImage* booted) {
   const inspect::Report& report = *answer.report;
@@ -182,7 +171,7 @@ void describe(Answer& answer, const Plan& plan, const BootedImage* booted) {
   answer.json = json_line(inspection_json(answer.file, report, claims, booted));
   answer.text = inspection_text(answer.file, report, claims, booted);
   if (booted != nullptr) {
-    answer.boot_code = boot_code(*booted);
+    answer.boot_code = exit_code(*booted);
   }
 }
 
@@ -205,10 +194,8 @@ void remember_boot(Answer& answer, const nlohmann::json& boot) {
     return std::ranges::find(refuted, tag) != refuted.end();
   });
   std::ranges::copy(words_of(boot, "tags"), std::back_inserter(answer.tags));
-  const auto disagreements = boot.find("disagreements");
-  if (disagreements != boot.end() && !disagreements->empty()) {
-    answer.boot_code = kExitTestedFailed;
-  }
+  const auto code = number_field(boot, "exit_code").value_or(kExitDone);
+  answer.boot_code = static_cast<int>(std::min<std::uint64_t>(code, kExitTimedOut));
 }
 
 /// An answer that a catalogue has.
@@ -310,11 +297,16 @@ std::expected<void, Failure> complete(Answer& answer, const Plan& plan, ImageBoo
     describe(answer, plan, nullptr);
     return {};
   }
-  const auto booted = booter->boot(answer.file.path, *answer.report);
-  if (!booted) {
-    return std::unexpected{booted.error()};
+  // What one file does to its boot must not end the others.
+  try {
+    const auto booted = booter->boot(answer.file.path, *answer.report);
+    if (!booted) {
+      return std::unexpected{booted.error()};
+    }
+    describe(answer, plan, &*booted);
+  } catch (const std::exception& error) {
+    answer = failed(std::move(answer.file), std::string{"cannot be booted: "} + error.what());
   }
-  describe(answer, plan, &*booted);
   return {};
 }
 
