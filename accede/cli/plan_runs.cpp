@@ -108,10 +108,12 @@ std::expected<void, Failure> check_host_memory(const BootOptions& options,
     const Bytes written = written_memory(options, plan);
     if (available && written.value() > *available) {
       const bool all = written == options.memory;
-      return std::unexpected{usage(
-          "--memory " + format_size(options.memory) + ": this run writes " +
-          (all ? "all" : format_size(written)) + " of it and the host " + "has " +
-          format_size(Bytes{*available}) + " left; --accept-cost 1400us accepts without writing")};
+      const bool helps = !options.accept_cost && !options.shim && options.touch != "all";
+      return std::unexpected{
+          usage("--memory " + format_size(options.memory) + ": this run writes " +
+                (all ? "all" : format_size(written)) + " of it and the host " + "has " +
+                format_size(Bytes{*available}) + " left" +
+                (helps ? "; --accept-cost 1400us accepts without writing" : ""))};
     }
   }
   return {};
