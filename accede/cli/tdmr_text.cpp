@@ -161,8 +161,8 @@ void print_linux(const host::LinuxTdmrs& linux_plan, std::ostream& out) {
   out << "Linux (one TDMR for each region of RAM) ";
   switch (linux_plan.outcome) {
     case host::LinuxTdmrOutcome::kInitializes:
-      out << "initializes too: " << tdmrs_text(linux_plan.tdmrs) << ", "
-          << areas_text(linux_plan.areas) << ", " << format_size(linux_plan.pamt) << " PAMT";
+      out << "initializes: " << tdmrs_text(linux_plan.tdmrs) << ", " << areas_text(linux_plan.areas)
+          << ", " << format_size(linux_plan.pamt) << " PAMT";
       break;
     case host::LinuxTdmrOutcome::kTooManyTdmrs:
       out << "fails: it needs " << tdmrs_text(linux_plan.tdmrs);
@@ -173,6 +173,9 @@ void print_linux(const host::LinuxTdmrs& linux_plan, std::ostream& out) {
       break;
     case host::LinuxTdmrOutcome::kNoRoomForPamt:
       out << "fails: no room for the metadata of " << range_text(linux_plan.worst);
+      break;
+    case host::LinuxTdmrOutcome::kNoRam:
+      out << "fails: there is no RAM for a TDMR";
       break;
     case host::LinuxTdmrOutcome::kOutsideCmrs:
       out << "fails in TDH.SYS.CONFIG: " << range_text(linux_plan.worst) << " is in no CMR";

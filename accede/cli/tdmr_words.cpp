@@ -156,6 +156,8 @@ std::string_view name(host::LinuxTdmrOutcome outcome) {
       return "too-many-areas";
     case host::LinuxTdmrOutcome::kNoRoomForPamt:
       return "no-room-for-pamt";
+    case host::LinuxTdmrOutcome::kNoRam:
+      return "no-ram";
     case host::LinuxTdmrOutcome::kOutsideCmrs:
       return "outside-cmrs";
   }

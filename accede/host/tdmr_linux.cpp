@@ -88,7 +88,7 @@ class GapCount {
 /// What one TDMR of Linux is.
 struct LinuxTdmr {
   PhysRange range;
-  Region home;  ///< the largest region of its node, where its metadata goes
+  Region home;  ///< where its metadata goes: the largest region of its node, if it has room
   PhysRange pamt;
   std::size_t areas = 0;
 };
@@ -101,6 +101,10 @@ class LinuxBuild {
 
   [[nodiscard]] LinuxTdmrs run() {
     make_tdmrs();
+    if (result_.tdmrs == 0) {
+      result_.outcome = LinuxTdmrOutcome::kNoRam;
+      return result_;
+    }
     if (result_.tdmrs > kMostTdmrs) {
       result_.outcome = LinuxTdmrOutcome::kTooManyTdmrs;
       return result_;
@@ -110,6 +114,7 @@ class LinuxBuild {
     const PhysRange outside = first_outside();
     if (!placed) {
       result_.outcome = LinuxTdmrOutcome::kNoRoomForPamt;
+      result_.worst = unplaced_;
     } else if (result_.worst_areas > abi::tdx::kMostReservedAreas) {
       result_.outcome = LinuxTdmrOutcome::kTooManyAreas;
     } else if (policy_.holes == TdmrHoles::kOfMemoryMap && !outside.empty()) {
@@ -152,22 +157,43 @@ class LinuxBuild {
 
   [[nodiscard]] std::span<LinuxTdmr> tdmrs() { return std::span{tdmrs_}.first(result_.tdmrs); }
 
+  /// Puts `size` bytes of metadata of TDMR `index` at the top of what is free in `home`.
+  [[nodiscard]] bool place_at(std::size_t index, const Region& home, Bytes size) {
+    PhysAddr top = home.range.end();
+    for (const LinuxTdmr& before : tdmrs().first(index)) {
+      top = before.home.range == home.range ? before.pamt.begin() : top;
+    }
+    if (top - home.range.begin() < size) {
+      return false;
+    }
+    tdmrs_[index].home = home;
+    tdmrs_[index].pamt = *PhysRange::make(top - size, top);
+    return true;
+  }
+
+  /// Linux asks for memory of the node, and takes that of any other.
+  [[nodiscard]] bool place_anywhere(std::size_t index, Bytes size) {
+    RegionWalk walk{memory_, policy_};
+    while (const std::optional<Region> region = walk.next()) {
+      if (place_at(index, *region, size)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   [[nodiscard]] bool place_metadata() {
     for (std::size_t i = 0; i < result_.tdmrs; ++i) {
-      LinuxTdmr& tdmr = tdmrs_[i];
-      PhysAddr top = tdmr.home.range.end();
-      for (const LinuxTdmr& before : tdmrs().first(i)) {
-        top = before.home.range == tdmr.home.range ? before.pamt.begin() : top;
-      }
       Bytes size;
       for (const PageSize page : {PageSize::k4K, PageSize::k2M, PageSize::k1G}) {
-        size += least_pamt_size(tdmr.range.size(), page, machine_.dynamic_pamt);
+        size += least_pamt_size(tdmrs_[i].range.size(), page, machine_.dynamic_pamt);
       }
       result_.pamt += size;
-      if (top - tdmr.home.range.begin() < size) {
+      const Region home = tdmrs_[i].home;
+      if (!place_at(i, home, size) && !place_anywhere(i, size)) {
+        unplaced_ = tdmrs_[i].range;
         return false;
       }
-      tdmr.pamt = *PhysRange::make(top - size, top);
     }
     return true;
   }
@@ -227,6 +253,7 @@ class LinuxBuild {
   std::span<const MemoryRange> memory_;
   const TdmrPolicy& policy_;
   std::array<LinuxTdmr, kMostTdmrs> tdmrs_{};
+  PhysRange unplaced_;  ///< the TDMR that found no room for its metadata
   LinuxTdmrs result_{};
 };
 

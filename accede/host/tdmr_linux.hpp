@@ -18,6 +18,7 @@ enum class LinuxTdmrOutcome : std::uint8_t {
   kTooManyTdmrs,   ///< -ENOSPC
   kTooManyAreas,   ///< -ENOSPC: "TDMR reserved areas exhausted"
   kNoRoomForPamt,  ///< -ENOMEM
+  kNoRam,          ///< no region of RAM to make a TDMR of
   kOutsideCmrs,    ///< TDH.SYS.CONFIG refuses a TDMR: RAM that is in no CMR
 };
 
@@ -26,14 +27,16 @@ struct LinuxTdmrs {
   std::size_t tdmrs = 0;        ///< it needs; may be more than the module has
   std::size_t areas = 0;        ///< of all TDMRs, as many as they need
   std::size_t worst_areas = 0;  ///< of the TDMR that needs most
-  PhysRange worst;              ///< that TDMR; with kOutsideCmrs the RAM that is in no CMR
+  PhysRange worst;              ///< that TDMR; kNoRoomForPamt: the one without room;
+                                ///< kOutsideCmrs: the RAM that is in no CMR
   Bytes pamt;
 };
 
 /// What Linux does with the memory map: RAM from 1 MiB on of the kinds that the policy includes,
 /// regions split by node, one TDMR each. `policy.holes`: kOfMemoryMap is Linux as released,
 /// kOfCmrs is Linux with the patch that looks for holes in the CMRs. Metadata is placed at the top
-/// of its region, without regard to holes. Precondition: check_input() takes the input.
+/// of its node's largest region, else of the first of any node that has room, without regard to
+/// holes. Precondition: check_input() takes the input.
 [[nodiscard]] LinuxTdmrs plan_as_linux(const TdmrMachine& machine,
                                        std::span<const MemoryRange> memory,
                                        const TdmrPolicy& policy);

@@ -139,6 +139,31 @@ TEST(TdmrOfLinux, MetadataOfTwoTdmrsNeedsTwiceTheRoom) {
   EXPECT_EQ(as_linux(host, TdmrHoles::kOfMemoryMap).outcome, LinuxTdmrOutcome::kNoRoomForPamt);
 }
 
+TEST(TdmrOfLinux, MetadataGoesToAnotherNodeWhereItsOwnHasNoRoom) {
+  TdmrHost host;
+  host.memory = {ram(between(4_GiB, 5_GiB)), ram(between(6_GiB, 6_GiB + 2_MiB))};
+  host.memory[1].node = NodeId{1};
+  host.convert_everything();
+  EXPECT_EQ(as_linux(host, TdmrHoles::kOfMemoryMap).outcome, LinuxTdmrOutcome::kInitializes);
+}
+
+TEST(TdmrOfLinux, TheTdmrWithoutRoomForItsMetadataIsNamed) {
+  TdmrHost host;
+  host.memory = {ram(between(4_GiB, 4_GiB + 5_MiB)), ram(between(6_GiB, 6_GiB + 2_MiB))};
+  host.convert_everything();
+  const LinuxTdmrs tdmrs = as_linux(host, TdmrHoles::kOfMemoryMap);
+  EXPECT_EQ(tdmrs.outcome, LinuxTdmrOutcome::kNoRoomForPamt);
+  EXPECT_EQ(tdmrs.worst, between(6_GiB, 7_GiB));
+}
+
+TEST(TdmrOfLinux, WithoutRamThereIsNoTdmr) {
+  TdmrHost host;
+  host.memory = {ram(between(4_GiB, 5_GiB))};
+  host.memory[0].kind = MemoryKind::kFirmware;
+  host.convert_everything();
+  EXPECT_EQ(as_linux(host, TdmrHoles::kOfMemoryMap).outcome, LinuxTdmrOutcome::kNoRam);
+}
+
 TEST(TdmrOfLinux, ARegionWithoutRoomForMetadataFails) {
   TdmrHost host;
   host.memory = {ram(between(4_GiB, 4_GiB + 2_MiB))};
