@@ -73,6 +73,9 @@ Check check_combinations(const RawBootOptions& raw) {
   if (raw.firmware == "accept-all" && plan != "all") {
     return refuse("--firmware-accept " + plan + ": --firmware accept-all accepts everything");
   }
+  if (plan.starts_with("min:") && raw.map_holes.value_or("0") != "0") {
+    return refuse("--map-holes: the holes are made in memory that " + plan + " leaves unaccepted");
+  }
   if (raw.shim && raw.loader == "accede") {
     return refuse(
         "--shim: what accede's loader starts is entered without the firmware, where no shim sees "

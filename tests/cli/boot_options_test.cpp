@@ -165,6 +165,12 @@ INSTANTIATE_TEST_SUITE_P(Contradictions, BootOptionsBad,
                                                      raw.no_events = true;
                                                    },
                                                    "exclude each other"},
+                                           BadCase{"HolesInUnacceptedMemory",
+                                                   [](auto& raw) {
+                                                     raw.map_holes = "3";
+                                                     raw.firmware_accept = "min:512M";
+                                                   },
+                                                   "--map-holes: the holes"},
                                            BadCase{"ShimAndLoader",
                                                    [](auto& raw) {
                                                      raw.shim = true;
